@@ -1,0 +1,159 @@
+//! Functions over lanes: exponentials and activations. The same polynomials, in the same order, on every machine.
+
+use super::lanes::Lanes;
+use crate::Act;
+
+/// e^x, relative error below 2e-7 for results that are normal numbers; 0 below −87.3 and 2^127-ish above 88.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        // NaN passes through min and max as the second operand.
+        let x = L::max(L::splat(-87.3), L::min(L::splat(88.0), x));
+        let n = L::round(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
+        // ln 2 in two parts, so that the remainder is exact.
+        let r = L::fma(n, L::splat(-0.693_359_4), x);
+        let r = L::fma(n, L::splat(2.121_944_4e-4), r);
+        // Taylor's coefficients to the sixth: |r| ≤ ln 2 / 2.
+        let mut p = L::splat(1.0 / 720.0);
+        for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            p = L::fma(p, r, L::splat(c));
+        }
+        L::mul(p, L::pow2(n))
+    }
+}
+
+/// 1 / (1 + e^−x).
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn sigmoid<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let one = L::splat(1.0);
+        L::div(one, L::add(one, exp::<L>(L::sub(L::splat(0.0), x))))
+    }
+}
+
+/// An activation.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn act<L: Lanes>(act: Act, x: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        match act {
+            Act::Silu => L::mul(x, sigmoid::<L>(x)),
+            Act::GeluTanh => {
+                // x/2 · (1 + tanh u) = x · sigmoid(2u)
+                let cubic = L::fma(L::mul(L::splat(0.044_715), L::mul(x, x)), x, x);
+                L::mul(x, sigmoid::<L>(L::mul(L::splat(2.0 * 0.797_884_6), cubic)))
+            }
+            Act::Gelu => {
+                let half = L::mul(L::splat(0.5), x);
+                L::fma(half, erf::<L>(L::mul(x, L::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+            }
+        }
+    }
+}
+
+/// The error function by Abramowitz and Stegun 7.1.26; absolute error below 5e-7.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn erf<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let one = L::splat(1.0);
+        let a = L::abs(x);
+        let t = L::div(one, L::fma(L::splat(0.327_591_1), a, one));
+        let mut p = L::splat(1.061_405_4);
+        for c in [-1.453_152_1, 1.421_413_7, -0.284_496_72, 0.254_829_6] {
+            p = L::fma(p, t, L::splat(c));
+        }
+        let tail = L::mul(L::mul(p, t), exp::<L>(L::sub(L::splat(0.0), L::mul(a, a))));
+        // Odd: the sign of x on 1 − tail.
+        let positive = L::sub(one, tail);
+        let sign = L::max(L::splat(-1.0), L::min(one, L::mul(x, L::splat(f32::MAX))));
+        L::mul(sign, positive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::lanes::{Isa, Job, LANES};
+
+    struct Apply<'a>(&'a [f32; LANES], Option<Act>);
+    impl Job for Apply<'_> {
+        type Out = [f32; LANES];
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) -> [f32; LANES] {
+            let mut out = [0.0; LANES];
+            // SAFETY: arrays of 16.
+            unsafe {
+                let x = L::load(self.0.as_ptr());
+                let y = match self.1 {
+                    Some(a) => act::<L>(a, x),
+                    None => exp::<L>(x),
+                };
+                L::store(out.as_mut_ptr(), y);
+            }
+            out
+        }
+    }
+
+    /// The error function to double precision, by its series and continued fraction.
+    fn erf64(x: f64) -> f64 {
+        if x.abs() < 3.0 {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..200 {
+                term *= -x * x / n as f64;
+                sum += term / (2 * n + 1) as f64;
+            }
+            sum * 2.0 / std::f64::consts::PI.sqrt()
+        } else {
+            let mut f = 0.0;
+            for n in (1..100).rev() {
+                f = n as f64 / 2.0 / (x.abs() + f);
+            }
+            let tail = (-x * x).exp() / ((x.abs() + f) * std::f64::consts::PI.sqrt());
+            x.signum() * (1.0 - tail)
+        }
+    }
+
+    #[test]
+    fn functions_are_near_the_exact_ones_and_equal_on_every_machine() {
+        for step in 0..1200 {
+            let x: [f32; LANES] = std::array::from_fn(|i| (step * LANES + i) as f32 * 0.01 - 96.0);
+            // SAFETY: scalar code runs everywhere.
+            let run = |isa: Isa, a| unsafe { isa.run(Apply(&x, a)) };
+            for a in [None, Some(Act::Silu), Some(Act::Gelu), Some(Act::GeluTanh)] {
+                let expected = run(Isa::Scalar, a);
+                for isa in Isa::available() {
+                    assert_eq!(run(isa, a), expected, "{} {a:?}", isa.name());
+                }
+                for (x, y) in x.iter().zip(expected) {
+                    let x64 = *x as f64;
+                    let (exact, scale) = match a {
+                        None if !(-87.0..88.0).contains(x) => continue,
+                        None => (x64.exp(), x64.exp()),
+                        Some(Act::Silu) => (x64 / (1.0 + (-x64).exp()), x64.abs().max(1.0)),
+                        Some(Act::Gelu) => (0.5 * x64 * (1.0 + erf64(x64 / 2f64.sqrt())), x64.abs().max(1.0)),
+                        Some(Act::GeluTanh) => {
+                            let u = (2.0 / std::f64::consts::PI).sqrt() * (x64 + 0.044715 * x64.powi(3));
+                            (0.5 * x64 * (1.0 + u.tanh()), x64.abs().max(1.0))
+                        }
+                    };
+                    assert!((y as f64 - exact).abs() <= 6e-7 * scale, "{a:?}({x}) = {y}, not {exact}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Whole operations: every instruction set and thread count against the scalar definition, bit for bit; the definition
+//! against plain arithmetic in double precision; one row against many.
+
+use super::testing::Random;
+use super::*;
+use crate::{Act, KvFormat, Linear, NormKind, Pairing, Row, SequenceRows};
+use std::borrow::Cow;
+
+const GUARD: f32 = 12345.0;
+
+fn step(rows: usize) -> Step {
+    let row = |i: usize| Row { token: 0, position: i as u32, slot: NO_SLOT, sequence: 0, visible: i as u32 + 1 };
+    Step {
+        rows: (0..rows).map(row).collect(),
+        sequences: vec![SequenceRows { pages: (0..rows.div_ceil(PAGE_ROWS) as u32).collect() }],
+        logits: vec![],
+    }
+}
+
+struct Case<'a> {
+    parts: &'a [HostTensor<'a>],
+    bias: Option<&'a [f32]>,
+    norm: Option<(NormKind, &'a [f32])>,
+    x: &'a [f32],
+    rows: usize,
+    after: After,
+}
+
+/// Runs a product; the output starts as 0.5 everywhere and has a guard row at its end.
+fn product(isa: Isa, threads: usize, case: &Case<'_>) -> Vec<f32> {
+    let mut cpu = Cpu::with_isa(threads, isa).unwrap();
+    let weight = cpu.weight(case.parts).unwrap();
+    let (outs, cols) = (weight.rows, weight.cols);
+    let width = if let After::Glu(_) = case.after { outs / 2 } else { outs };
+    let filled = |cpu: &mut Cpu, rows, cols, values: &[f32]| {
+        let mut buf = cpu.buf(rows, cols).unwrap();
+        cpu.write(&mut buf, values).unwrap();
+        buf
+    };
+    let x = filled(&mut cpu, case.rows, cols, case.x);
+    let bias = case.bias.map(|b| filled(&mut cpu, 1, outs, b));
+    let norm =
+        case.norm.map(|(kind, w)| Norm::<Cpu> { kind, weight: filled(&mut cpu, 1, cols, w), bias: None, eps: 1e-5 });
+    let mut values = vec![0.5; case.rows * width];
+    values.resize((case.rows + 1) * width, GUARD);
+    let mut out = filled(&mut cpu, case.rows + 1, width, &values);
+    let linear = Linear { weight, bias };
+    cpu.run(&step(case.rows), &mut |cpu| cpu.linear(&mut out, &x, norm.as_ref(), &linear, case.after, Rows::All))
+        .unwrap();
+    let (y, guard) = out.data.split_at(case.rows * width);
+    assert!(guard.iter().all(|g| *g == GUARD), "a store past the last row");
+    y.to_vec()
+}
+
+fn error(found: &[f32], exact: &[f64]) -> f64 {
+    let signal: f64 = exact.iter().map(|e| e * e).sum();
+    let noise: f64 = found.iter().zip(exact).map(|(f, e)| (*f as f64 - e).powi(2)).sum();
+    noise / signal
+}
+
+const FORMATS: [(Format, f64); 8] = [
+    (Format::F32, 1e-12),
+    (Format::F16, 1e-12),
+    (Format::Bf16, 1e-12),
+    (Format::Q8_0, 1e-4),
+    (Format::Q4_0, 1e-4),
+    (Format::Q4_1, 1e-4),
+    (Format::Q4K, 1e-3),
+    (Format::Q6K, 1e-4),
+];
+
+#[test]
+fn products_are_near_the_exact_ones_and_equal_on_every_machine() {
+    let mut random = Random::new(11);
+    for (format, limit) in FORMATS {
+        let cols = if format.block_len() == 256 { 512 } else { 96 };
+        for (rows, outs) in [(1, [40, 24]), (2, [16, 16]), (3, [7, 16]), (6, [40, 40]), (21, [33, 33])] {
+            let tensor = |random: &mut Random, n| {
+                HostTensor::new("w", format, n, cols, Cow::Owned(random.weight(format, n, cols))).unwrap()
+            };
+            let parts = [tensor(&mut random, outs[0]), tensor(&mut random, outs[1])];
+            let all = outs[0] + outs[1];
+            let (x, bias) = (random.floats(rows * cols), random.floats(all));
+            let factors = random.floats(cols);
+            let mut afters = vec![After::Store, After::Add, After::Act(Act::Silu)];
+            if outs[0] == outs[1] {
+                afters.push(After::Glu(Act::GeluTanh));
+            }
+            for (i, after) in afters.into_iter().enumerate() {
+                let norm = (i % 2 == 1).then_some((NormKind::Rms, &factors[..]));
+                let case = Case { parts: &parts, bias: (i != 0).then_some(&bias), norm, x: &x, rows, after };
+                let scalar = product(Isa::Scalar, 1, &case);
+                for isa in Isa::available() {
+                    for threads in [1, 2] {
+                        let y = product(isa, threads, &case);
+                        assert_eq!(y, scalar, "{} {threads} threads {format} {rows} rows {after:?}", isa.name());
+                    }
+                }
+                let exact = exact_product(&case, cols, all);
+                let e = error(&scalar, &exact);
+                assert!(e < limit, "{format} {rows} rows {after:?}: error {e:e}");
+                // One row at a time gives the same bits.
+                for r in 0..rows {
+                    let alone = Case { x: &x[r * cols..(r + 1) * cols], rows: 1, ..case };
+                    let width = scalar.len() / rows;
+                    assert_eq!(product(Isa::best(), 2, &alone), scalar[r * width..(r + 1) * width], "{format} row {r}");
+                }
+            }
+        }
+    }
+}
+
+fn exact_product(case: &Case<'_>, cols: usize, all: usize) -> Vec<f64> {
+    let weights: Vec<f32> = case.parts.iter().flat_map(|p| p.to_f32()).collect();
+    let mut exact = Vec::new();
+    for x in case.x.chunks_exact(cols) {
+        let square = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / cols as f64;
+        let x: Vec<f64> = match case.norm {
+            Some((_, w)) => x.iter().zip(w).map(|(x, w)| *x as f64 / (square + 1e-5).sqrt() * *w as f64).collect(),
+            None => x.iter().map(|x| *x as f64).collect(),
+        };
+        let y: Vec<f64> = (0..all)
+            .map(|o| {
+                let dot: f64 = x.iter().zip(&weights[o * cols..]).map(|(x, w)| x * *w as f64).sum();
+                dot + case.bias.map_or(0.0, |b| b[o] as f64)
+            })
+            .collect();
+        match case.after {
+            After::Store => exact.extend(y),
+            After::Add => exact.extend(y.iter().map(|y| y + 0.5)),
+            After::Act(_) => exact.extend(y.iter().map(|y| y / (1.0 + (-y).exp()))),
+            After::Glu(_) => exact.extend((0..all / 2).map(|o| {
+                let u = (2.0 / std::f64::consts::PI).sqrt() * (y[o] + 0.044715 * y[o].powi(3));
+                0.5 * y[o] * (1.0 + u.tanh()) * y[all / 2 + o]
+            })),
+        }
+    }
+    exact
+}
+
+#[test]
+fn saturating_inputs_stay_exact() {
+    // Extreme quants against extreme activations: 16-bit sums must not overflow.
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q6K] {
+        let cols = 256;
+        let mut bytes = vec![0x80; 16 * format.row_bytes(cols).unwrap()];
+        if format != Format::Q8_0 {
+            bytes.fill(0xff);
+        }
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            let scales: &[usize] = match format {
+                Format::Q4_1 => &[0, 2],
+                Format::Q6K => &[208],
+                _ => &[0],
+            };
+            for at in scales {
+                block[*at..at + 2].copy_from_slice(&half::f16::from_f32(1.0).to_le_bytes());
+            }
+        }
+        let part = [HostTensor::new("w", format, 16, cols, Cow::Owned(bytes)).unwrap()];
+        for sign in [1.0, -1.0] {
+            for rows in [1, 8] {
+                let x = vec![sign * 127.0; rows * cols];
+                let case = Case { parts: &part, bias: None, norm: None, x: &x, rows, after: After::Store };
+                let expected: f32 = part[0].to_f32()[..cols].iter().map(|w| w * sign * 127.0).sum();
+                for isa in Isa::available() {
+                    let y = product(isa, 1, &case);
+                    assert!(y.iter().all(|y| *y == expected), "{} {format}: {} not {expected}", isa.name(), y[0]);
+                }
+            }
+        }
+    }
+}
+
+/// A model of attention's surroundings: feeds `rows` rows of qkv in steps of the given sizes, returns all outputs.
+fn attention(isa: Isa, threads: usize, format: KvFormat, sizes: &[usize], qkv: &[f32], a: Attend) -> Vec<f32> {
+    let mut cpu = Cpu::with_isa(threads, isa).unwrap();
+    let total: usize = sizes.iter().sum();
+    let pages = total.div_ceil(PAGE_ROWS);
+    let layout = PageLayout { pages: pages + 2, layers: 2, kv_heads: a.kv_heads, head_dim: a.head_dim, format };
+    let mut kv = cpu.pages(layout).unwrap();
+    let (q_width, width) = (a.heads * a.head_dim, (a.heads + 2 * a.kv_heads) * a.head_dim);
+    let dims = a.head_dim / 4 * 2;
+    let mut frequencies = cpu.buf(1, dims / 2).unwrap();
+    let values: Vec<f32> = (0..dims / 2).map(|i| 10f32.powi(-(i as i32))).collect();
+    cpu.write(&mut frequencies, &values).unwrap();
+    let rope = Rope {
+        pairing: Pairing::Halves,
+        dims,
+        frequencies,
+        factor: 1.0,
+        heads: a.heads,
+        kv_heads: a.kv_heads,
+        head_dim: a.head_dim,
+    };
+    // Pages in reverse order: a table that is not the identity.
+    let table: Vec<u32> = (0..pages as u32).rev().collect();
+    let mut outputs = Vec::new();
+    let mut from = 0;
+    for &n in sizes {
+        let row = |i: usize| Row {
+            token: 0,
+            position: i as u32,
+            slot: table[i / PAGE_ROWS] * PAGE_ROWS as u32 + (i % PAGE_ROWS) as u32,
+            sequence: 0,
+            visible: i as u32 + 1,
+        };
+        let step = Step {
+            rows: (from..from + n).map(row).collect(),
+            sequences: vec![SequenceRows { pages: table.clone() }],
+            logits: vec![],
+        };
+        let mut x = cpu.buf(n, width).unwrap();
+        cpu.write(&mut x, &qkv[from * width..(from + n) * width]).unwrap();
+        let (mut q, mut out) = (cpu.buf(n, q_width).unwrap(), cpu.buf(n, q_width).unwrap());
+        cpu.run(&step, &mut |cpu| {
+            cpu.rope_store(&mut q, &x, &mut kv, 1, &rope)?;
+            cpu.attend(&mut out, &q, &kv, 1, a)
+        })
+        .unwrap();
+        outputs.extend_from_slice(&out.data);
+        from += n;
+    }
+    outputs
+}
+
+fn exact_attention(qkv: &[f32], a: Attend, rows: usize) -> Vec<f64> {
+    let (q_width, width) = (a.heads * a.head_dim, (a.heads + 2 * a.kv_heads) * a.head_dim);
+    let dims = a.head_dim / 4 * 2;
+    let head = |row: usize, offset: usize, rotated: bool| -> Vec<f64> {
+        let x: Vec<f64> = qkv[row * width + offset..][..a.head_dim].iter().map(|x| *x as f64).collect();
+        let mut y = x.clone();
+        for i in 0..if rotated { dims / 2 } else { 0 } {
+            let angle = row as f64 * 10f64.powi(-(i as i32));
+            y[i] = x[i] * angle.cos() - x[i + dims / 2] * angle.sin();
+            y[i + dims / 2] = x[i + dims / 2] * angle.cos() + x[i] * angle.sin();
+        }
+        y
+    };
+    let mut out = Vec::new();
+    for row in 0..rows {
+        for h in 0..a.heads {
+            let kv = h / (a.heads / a.kv_heads);
+            let q = head(row, h * a.head_dim, true);
+            let first = a.window.map_or(0, |w| (row + 1).saturating_sub(w));
+            let scores: Vec<f64> = (first..=row)
+                .map(|i| {
+                    let k = head(i, q_width + kv * a.head_dim, true);
+                    q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>() * a.scale as f64
+                })
+                .collect();
+            let most = scores.iter().cloned().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let mut o = vec![0.0; a.head_dim];
+            for (i, w) in (first..=row).zip(&weights) {
+                let v = head(i, q_width + (a.kv_heads + kv) * a.head_dim, false);
+                o.iter_mut().zip(v).for_each(|(o, v)| *o += w / sum * v);
+            }
+            out.extend(o);
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_is_near_the_exact_one_and_equal_however_it_is_fed() {
+    let mut random = Random::new(5);
+    let shapes = [
+        Attend { heads: 6, kv_heads: 2, head_dim: 20, scale: 0.2, window: None },
+        Attend { heads: 3, kv_heads: 3, head_dim: 64, scale: 0.125, window: Some(40) },
+        Attend { heads: 5, kv_heads: 1, head_dim: 48, scale: 0.15, window: Some(300) },
+    ];
+    for a in shapes {
+        let rows = 600;
+        let qkv = random.floats(rows * (a.heads + 2 * a.kv_heads) * a.head_dim);
+        let exact = exact_attention(&qkv, a, rows);
+        for (format, limit) in [(KvFormat::F32, 1e-10), (KvFormat::F16, 1e-6), (KvFormat::Q8, 1e-3)] {
+            let scalar = attention(Isa::Scalar, 1, format, &[rows], &qkv, a);
+            let e = error(&scalar, &exact);
+            assert!(e < limit, "{a:?} {format:?}: error {e:e}");
+            let mut single = vec![500, 17, 1];
+            single.extend([1; 82]);
+            for isa in Isa::available() {
+                for (threads, sizes) in [(1, &[600][..]), (2, &[255, 2, 43, 300]), (2, &single)] {
+                    let y = attention(isa, threads, format, sizes, &qkv, a);
+                    assert_eq!(y, scalar, "{} {format:?} {a:?} {} steps", isa.name(), sizes.len());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_that_are_not_whole_are_refused() {
+    let mut cpu = Cpu::new(1).unwrap();
+    let mut bad = |change: &dyn Fn(&mut Step), word: &str| {
+        let mut step = step(3);
+        change(&mut step);
+        let error = cpu.run(&step, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    bad(&|s| s.rows[1].sequence = 4, "sequence");
+    bad(&|s| s.rows[1].visible = 0, "visible");
+    bad(&|s| s.rows[2].visible = 33, "visible");
+    bad(&|s| s.logits = vec![3], "logits");
+}

@@ -1,0 +1,132 @@
+//! What is done to whole tensors in host memory: to float32, to another format, and the search for values that are no
+//! numbers. How single rows are read and written is told in `dequantize`, `quantize` and `transcode`.
+
+use super::block::{Block, Iq4Nl, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks};
+use super::quantize::{Encoder, encoder};
+use super::transcode::{Transcoder, transcoder};
+use super::{Format, HostTensor, dequantize_row};
+use crate::{Error, Result};
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// About how many values a thread takes at a time: enough to be worth the asking, few enough that all end together.
+const SHARE: usize = 1 << 18;
+
+impl<'a> HostTensor<'a> {
+    /// All values as float32, row after row.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows * self.cols];
+        if !out.is_empty() {
+            dequantize_row(self.format, &self.bytes, &mut out);
+        }
+        out
+    }
+
+    /// The same matrix in another format, on up to `threads` threads, this one among them. The result does not depend on
+    /// their number.
+    ///
+    /// `to` is one that [`quantize_row`](super::quantize_row) writes. Where `to` can hold the very same values (Q4_0,
+    /// Q5_0 and IQ4_NL in Q8_0, Q3_K in Q6_K, all in F32) it does. In its own format the tensor is not copied, if borrowed.
+    /// Beside the result each thread needs memory for one row.
+    pub fn convert(&self, to: Format, threads: usize) -> Result<HostTensor<'a>> {
+        if to == self.format {
+            return Ok(self.clone());
+        }
+        let rows = match transcoder(self.format, to) {
+            Some(transcoder) => Rows::Transcode(transcoder),
+            None => Rows::Values(self.format, encoder(to)?),
+        };
+        let Some(row_bytes) = to.row_bytes(self.cols) else {
+            return Err(Error::RowBlocks {
+                name: self.name.clone(),
+                format: to.name(),
+                cols: self.cols,
+                block: to.block_len(),
+            });
+        };
+        let mut bytes = vec![0; row_bytes * self.rows];
+        if !bytes.is_empty() {
+            let share = (SHARE / self.cols).max(1);
+            let shares =
+                Mutex::new(bytes.chunks_mut(share * row_bytes).zip(self.bytes.chunks(share * self.row_bytes())));
+            let work = || {
+                let mut values = Vec::new();
+                loop {
+                    let next = shares.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((out, from)) = next else { return };
+                    for (out, from) in out.chunks_exact_mut(row_bytes).zip(from.chunks_exact(self.row_bytes())) {
+                        rows.rewrite(from, out, self.cols, &mut values);
+                    }
+                }
+            };
+            thread::scope(|scope| {
+                for _ in 1..threads.min(self.rows.div_ceil(share)) {
+                    // Where no thread can be had, there are fewer: this one does what is left.
+                    if thread::Builder::new().name("convert".into()).spawn_scoped(scope, work).is_err() {
+                        break;
+                    }
+                }
+                work();
+            });
+        }
+        HostTensor::new(self.name.clone(), to, self.rows, self.cols, Cow::Owned(bytes))
+    }
+
+    /// How many values are NaN or infinite: of floats those that are, of blocks all whose scale or minimum is. Weights
+    /// like these come of a broken training or a broken file, and one of them turns every output into NaN.
+    pub fn non_finite(&self) -> usize {
+        let bytes = &*self.bytes;
+        match self.format {
+            Format::F32 => count(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+            Format::F16 => count(bytes, f16),
+            Format::Bf16 => count(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+            Format::Q8_0 => count_blocks(bytes, |b: &Q8_0| f16(b.d)),
+            Format::Q4_0 => count_blocks(bytes, |b: &Q4_0| f16(b.d)),
+            Format::Q4_1 => count_blocks(bytes, |b: &Q4_1| f16(b.d) | f16(b.m)),
+            Format::Q5_0 => count_blocks(bytes, |b: &Q5_0| f16(b.d)),
+            Format::Q5_1 => count_blocks(bytes, |b: &Q5_1| f16(b.d) | f16(b.m)),
+            Format::Iq4Nl => count_blocks(bytes, |b: &Iq4Nl| f16(b.d)),
+            Format::Q2K => count_blocks(bytes, |b: &Q2K| f16(b.d) | f16(b.dmin)),
+            Format::Q3K => count_blocks(bytes, |b: &Q3K| f16(b.d)),
+            Format::Q4K => count_blocks(bytes, |b: &Q4K| f16(b.d) | f16(b.dmin)),
+            Format::Q5K => count_blocks(bytes, |b: &Q5K| f16(b.d) | f16(b.dmin)),
+            Format::Q6K => count_blocks(bytes, |b: &Q6K| f16(b.d)),
+            Format::Q8K => count_blocks(bytes, |b: &Q8K| !f32::from_le_bytes(b.d).is_finite()),
+        }
+    }
+}
+
+/// One row at a time, the direct way or over its values.
+enum Rows {
+    Transcode(Transcoder),
+    Values(Format, Encoder),
+}
+
+impl Rows {
+    fn rewrite(&self, from: &[u8], to: &mut [u8], cols: usize, values: &mut Vec<f32>) {
+        match self {
+            Rows::Transcode(transcode) => transcode(from, to),
+            Rows::Values(format, encode) => {
+                values.resize(cols, 0.0);
+                dequantize_row(*format, from, values);
+                encode(values, to);
+            }
+        }
+    }
+}
+
+/// Whether an f16 is NaN or infinite.
+fn f16(bytes: [u8; 2]) -> bool {
+    u16::from_le_bytes(bytes) & 0x7c00 == 0x7c00
+}
+
+fn count<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> usize {
+    // By parts, whose counts fit into as few bits as the values have: four times as many at once.
+    let parts = bytes.as_chunks::<N>().0.chunks(1 << 14);
+    parts.map(|part| usize::from(part.iter().map(|b| u16::from(bad(*b))).sum::<u16>())).sum()
+}
+
+fn count_blocks<B: Block>(bytes: &[u8], bad: impl Fn(&B) -> bool) -> usize {
+    blocks(bytes).iter().filter(|b| bad(b)).count() * B::FORMAT.block_len()
+}

@@ -1,0 +1,195 @@
+//! Weight formats: what each looks like in a file, to float32, from float32, and which ones backends take as they are.
+//!
+//! Block layouts are those published with ggml (`ggml-common.h`); every one is size-asserted beside its decoder.
+
+mod block;
+mod convert;
+mod dequantize;
+mod float;
+mod quantize;
+mod quantize_256;
+mod quantize_32;
+mod transcode;
+
+pub use dequantize::dequantize_row;
+pub use float::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+pub use quantize::quantize_row;
+
+use crate::{Error, Result};
+use std::borrow::Cow;
+
+/// How the bytes of a tensor are to be read. All are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names are the field's own
+pub enum Format {
+    F32,
+    F16,
+    Bf16,
+    /// 32 values: f16 scale, 32 x i8.
+    Q8_0,
+    /// 32 values: f16 scale, 16 bytes of nibbles, value = d·(q − 8).
+    Q4_0,
+    /// 32 values: f16 scale, f16 minimum, 16 bytes of nibbles, value = d·q + m.
+    Q4_1,
+    /// 256 values in 8 groups of 32 with 6-bit scales and minima.
+    Q4K,
+    /// 256 values in 16 groups of 16 with 8-bit scales.
+    Q6K,
+    Q5_0,
+    Q5_1,
+    Q2K,
+    Q3K,
+    Q5K,
+    Q8K,
+    Iq4Nl,
+}
+
+impl Format {
+    /// Values in one block.
+    pub const fn block_len(self) -> usize {
+        match self {
+            Format::F32 | Format::F16 | Format::Bf16 => 1,
+            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Iq4Nl => 32,
+            Format::Q4K | Format::Q6K | Format::Q2K | Format::Q3K | Format::Q5K | Format::Q8K => 256,
+        }
+    }
+
+    /// Bytes in one block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 | Format::Bf16 => 2,
+            Format::Q8_0 => 34,
+            Format::Q4_0 | Format::Iq4Nl => 18,
+            Format::Q4_1 => 20,
+            Format::Q5_0 => 22,
+            Format::Q5_1 => 24,
+            Format::Q2K => 84,
+            Format::Q3K => 110,
+            Format::Q4K => 144,
+            Format::Q5K => 176,
+            Format::Q6K => 210,
+            Format::Q8K => 292,
+        }
+    }
+
+    /// The field's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "F32",
+            Format::F16 => "F16",
+            Format::Bf16 => "BF16",
+            Format::Q8_0 => "Q8_0",
+            Format::Q4_0 => "Q4_0",
+            Format::Q4_1 => "Q4_1",
+            Format::Q4K => "Q4_K",
+            Format::Q6K => "Q6_K",
+            Format::Q5_0 => "Q5_0",
+            Format::Q5_1 => "Q5_1",
+            Format::Q2K => "Q2_K",
+            Format::Q3K => "Q3_K",
+            Format::Q5K => "Q5_K",
+            Format::Q8K => "Q8_K",
+            Format::Iq4Nl => "IQ4_NL",
+        }
+    }
+
+    /// The format in which backends hold it: itself where it is native, else the nearest wider native one.
+    ///
+    /// What the conversions cost, Σ(error²) / Σ(value²) over random blocks, beside what is lost when normal weights
+    /// are given five bits in groups of 32 (1.2e-3) or two in groups of 16 (6.5e-2), even under exact scales:
+    ///
+    /// | from | Q8_0 | Q6_K | Q4_K | Q4_1 |
+    /// |---|---|---|---|---|
+    /// | Q5_0 | **0** | 3.4e-5 | 2.7e-3 | 2.6e-3 |
+    /// | IQ4_NL | **0** | 1.8e-4 | 2.8e-3 | 2.7e-3 |
+    /// | Q5_1 | **1.4e-5** | 5.4e-5 | 2.7e-3 | 2.6e-3 |
+    /// | Q5_K | **1.4e-5** | 1.5e-4 | 1.2e-3 | 1.1e-3 |
+    /// | Q8_K | **3.6e-8** | 1.6e-4 | 2.8e-3 | 2.8e-3 |
+    /// | Q3_K | 2.1e-5 | **0** | 2.4e-3 | 2.3e-3 |
+    /// | Q2_K | 1.4e-5 | **7.0e-5** | 1.0e-3 | 9.8e-4 |
+    ///
+    /// Q3_K lies in Q6_K as it is. Q2_K does not fit the groups of Q4_K, twice as long as its own; in Q6_K its groups
+    /// stay apart, and what that adds to its own error is a thousandth.
+    pub const fn native(self) -> Format {
+        match self {
+            Format::Q5_0 | Format::Q5_1 | Format::Q5K | Format::Q8K | Format::Iq4Nl => Format::Q8_0,
+            Format::Q2K | Format::Q3K => Format::Q6K,
+            f => f,
+        }
+    }
+
+    /// Bytes of a row of `cols` values. `None` if `cols` is no whole number of blocks, or the count overflows.
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        if !cols.is_multiple_of(self.block_len()) {
+            return None;
+        }
+        (cols / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A matrix of a checkpoint, in host memory: `rows` (outputs) of `cols` (inputs) values, row after row.
+/// A vector is one row.
+#[derive(Clone, Debug)]
+pub struct HostTensor<'a> {
+    /// Its name in the file, for messages.
+    pub name: String,
+    /// How `bytes` are to be read.
+    pub format: Format,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// The data, `rows * format.row_bytes(cols)` bytes.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> HostTensor<'a> {
+    /// A tensor whose byte count has been checked against its shape.
+    pub fn new(
+        name: impl Into<String>,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: Cow<'a, [u8]>,
+    ) -> Result<Self> {
+        let name = name.into();
+        let Some(row) = format.row_bytes(cols) else {
+            return Err(Error::RowBlocks { name, format: format.name(), cols, block: format.block_len() });
+        };
+        if row.checked_mul(rows) != Some(bytes.len()) {
+            let expected = row.saturating_mul(rows);
+            return Err(Error::TensorBytes { name, format: format.name(), rows, cols, found: bytes.len(), expected });
+        }
+        Ok(HostTensor { name, format, rows, cols, bytes })
+    }
+
+    /// Bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.bytes.len().checked_div(self.rows).unwrap_or(0)
+    }
+
+    /// One row's bytes.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let n = self.row_bytes();
+        &self.bytes[row * n..(row + 1) * n]
+    }
+
+    /// Rows `from..to` as a tensor of their own, borrowed from this one.
+    pub fn slice_rows(&self, from: usize, to: usize) -> HostTensor<'_> {
+        let n = self.row_bytes();
+        HostTensor {
+            name: self.name.clone(),
+            format: self.format,
+            rows: to - from,
+            cols: self.cols,
+            bytes: Cow::Borrowed(&self.bytes[from * n..to * n]),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Blocks of 32 from float32: Q8_0, Q4_0, Q4_1.
+//!
+//! Four-bit scales are found by least squares. For given quants the best scale has a closed form, so the search is over
+//! ways to round: each candidate multiplies the normalised values by another factor, and the error of its quants is
+//! computed with the scale they would get, f16 rounding included. The candidates of a block are summed side by side, one
+//! vector lane each.
+
+use super::block::{Q4_0, Q4_1, Q8_0};
+use super::float::F16_MAX;
+use super::quantize::{clamp, code, each_block, prepare, range_sums, row, sum, sums, to_scale, to_scale_reaching};
+
+/// Blocks whose values span less have scales among the coarse denormals of f16, where a search is of no use.
+const COARSE: f32 = 1.0 / 131_072.0;
+
+row! { q8_0_row = |values, out| each_block(values, out, |block| q8_0(block)) }
+
+#[inline(always)]
+pub(super) fn q8_0(values: &[f32; 32]) -> Q8_0 {
+    let mut room = [0.0; 32];
+    let (values, low, high) = prepare(values, 127.0 * F16_MAX, &mut room);
+    let largest = if high > -low { high } else { -low };
+    let (d, scale) = to_scale_reaching(largest / 127.0, 127.0);
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    Q8_0 { d: d.to_le_bytes(), qs: values.map(|x| code(clamp(x * inverse, -127.0, 127.0))) }
+}
+
+row! { q4_0_row = |values, out| each_block(values, out, |block| q4_0(block)) }
+
+/// How many codes the largest magnitude of a Q4_0 block is to span, tried one by one. It is given the sign of the
+/// eight negative codes. Measured against every span from 4 to 10 of either sign: 0.2% above the least squared error.
+const SPANS: [f32; 16] = {
+    let mut spans = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        spans[i] = 6.2 + 0.2 * i as f32;
+        i += 1;
+    }
+    spans
+};
+
+#[inline(always)]
+pub(super) fn q4_0(values: &[f32; 32]) -> Q4_0 {
+    let mut room = [0.0; 32];
+    let (values, low, high) = prepare(values, 8.0 * F16_MAX, &mut room);
+    // Normalised, the value of largest magnitude is −1.
+    let peak = if high > -low { -high } else { -low };
+    let (d, scale) = if peak.abs() < COARSE { to_scale_reaching(peak / 8.0, 8.0) } else { q4_0_scale(values, peak) };
+    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+    let q = values.map(|x| code(clamp(x * inverse, -8.0, 7.0) + 8.0));
+    Q4_0 { d: d.to_le_bytes(), qs: pack(&q) }
+}
+
+#[inline(always)]
+fn q4_0_scale(values: &[f32; 32], peak: f32) -> (u16, f32) {
+    let inverse = 1.0 / peak;
+    let normal = values.map(|x| x * inverse);
+    let [vq, qq] = sums(&normal, &SPANS, -8.0, 7.0);
+    let mut scales = [0.0; 16];
+    let mut errors = [0.0; 16];
+    for c in 0..16 {
+        scales[c] = to_scale(vq[c] / qq[c] * peak).1;
+        let scale = scales[c] * inverse;
+        errors[c] = scale * (scale * qq[c] - 2.0 * vq[c]);
+    }
+    to_scale(scales[least(&errors)])
+}
+
+row! { q4_1_row = |values, out| each_block(values, out, |block| q4_1(block)) }
+
+#[inline(always)]
+pub(super) fn q4_1(values: &[f32; 32]) -> Q4_1 {
+    let mut room = [0.0; 32];
+    let (values, low, high) = prepare(values, F16_MAX, &mut room);
+    let ((d, scale), (m, minimum)) = if high - low < COARSE {
+        (to_scale_reaching((high - low) / 15.0, 15.0), to_scale(low))
+    } else {
+        q4_1_scale(values, low, high)
+    };
+    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+    let q = values.map(|x| code(clamp((x - minimum) * inverse, 0.0, 15.0)));
+    Q4_1 { d: d.to_le_bytes(), m: m.to_le_bytes(), qs: pack(&q) }
+}
+
+#[inline(always)]
+fn q4_1_scale(values: &[f32; 32], low: f32, high: f32) -> ((u16, f32), (u16, f32)) {
+    let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
+    let inverse = 1.0 / half;
+    let normal = values.map(|x| (x - middle) * inverse);
+    let sv = sum(&normal, |v| v);
+    let [sq, qq, vq] = range_sums(&normal);
+    let mut scales = [0.0; 16];
+    let mut minima = [0.0; 16];
+    let mut errors = [0.0; 16];
+    for c in 0..16 {
+        let scale = (32.0 * vq[c] - sv * sq[c]) / (32.0 * qq[c] - sq[c] * sq[c]);
+        let minimum = (sv - scale * sq[c]) / 32.0;
+        scales[c] = to_scale(scale * half).1;
+        minima[c] = to_scale(minimum * half + middle).1;
+        let (scale, minimum) = (scales[c] * inverse, (minima[c] - middle) * inverse);
+        errors[c] =
+            scale * (scale * qq[c] - 2.0 * vq[c] + 2.0 * minimum * sq[c]) + minimum * (32.0 * minimum - 2.0 * sv);
+    }
+    let best = least(&errors);
+    (to_scale(scales[best]), to_scale(minima[best]))
+}
+
+/// Where the least is; the first of equals.
+#[inline(always)]
+fn least(errors: &[f32; 16]) -> usize {
+    let mut best = 0;
+    for c in 1..16 {
+        if errors[c] < errors[best] {
+            best = c;
+        }
+    }
+    best
+}
+
+/// Nibbles of the formats of 32: value i low, value i + 16 high.
+#[inline(always)]
+fn pack(q: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|i| q[i] | q[i + 16] << 4)
+}

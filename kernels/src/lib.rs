@@ -1,0 +1,19 @@
+//! Numbers on machines: weight formats, and the operations of a transformer's block program on a CPU.
+//!
+//! The doors are [`Backend`] (the whole border between the mathematics and a machine), [`format`] (how bytes of a
+//! checkpoint become weights) and [`Step`] (all that changes from one step to the next). What is deliberately not here:
+//! names of models or tensors, tokenizers, file containers, conversations.
+
+mod backend;
+pub mod cpu;
+mod error;
+pub mod format;
+mod op;
+mod step;
+pub mod trace;
+
+pub use backend::Backend;
+pub use error::{Error, Result};
+pub use format::{Format, HostTensor};
+pub use op::{Act, After, Attend, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Rope, Rows};
+pub use step::{NO_SLOT, PAGE_ROWS, Row, SequenceRows, Step};

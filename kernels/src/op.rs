@@ -1,0 +1,157 @@
+//! The options that operations take. All are fixed when a model is loaded; what changes from step to step is in `Step`.
+
+use crate::{Backend, PAGE_ROWS};
+
+/// The widest head that backends take.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// A matrix product's parameters: `out = W · x + b`.
+pub struct Linear<B: Backend> {
+    /// The matrix, outputs x inputs.
+    pub weight: B::Weight,
+    /// One row of as many values as the matrix has outputs.
+    pub bias: Option<B::Buf>,
+}
+
+/// Which mean a normalisation takes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// x / sqrt(mean(x²) + eps) · w
+    Rms,
+    /// (x − mean(x)) / sqrt(var(x) + eps) · w + b
+    Layer,
+}
+
+/// A normalisation over the columns of a row.
+pub struct Norm<B: Backend> {
+    /// Root mean square or mean and variance.
+    pub kind: NormKind,
+    /// One row of factors.
+    pub weight: B::Buf,
+    /// One row of summands.
+    pub bias: Option<B::Buf>,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// An activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// x · sigmoid(x)
+    Silu,
+    /// x · Φ(x), with the error function
+    Gelu,
+    /// x · Φ(x), with the tanh approximation
+    GeluTanh,
+}
+
+/// What a product does with what it computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum After {
+    /// `out = y`
+    Store,
+    /// `out += y` (the residual stream)
+    Add,
+    /// `out = act(y)`
+    Act(Act),
+    /// The first half of `y` is the gate: `out[j] = act(y[j]) · y[n/2 + j]`
+    Glu(Act),
+}
+
+/// Which rows of a step an operation works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Every row.
+    All,
+    /// The rows in `Step::logits`, packed to the front of the output.
+    Logits,
+}
+
+/// Which two values of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// (i, i + dims/2)
+    Halves,
+    /// (2i, 2i + 1)
+    Adjacent,
+}
+
+/// Rotary position embedding of q and k, and the split of the qkv row: q heads, then k heads, then v heads.
+pub struct Rope<B: Backend> {
+    /// Which values turn together.
+    pub pairing: Pairing,
+    /// How many leading values of a head turn; even. 0 turns none.
+    pub dims: usize,
+    /// dims/2 angular frequencies, radians per position.
+    pub frequencies: B::Buf,
+    /// Factor on cos and sin (1 unless a scaling asks for another).
+    pub factor: f32,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+}
+
+/// Attention over the cache of the row's own sequence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attend {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// Factor on q·k.
+    pub scale: f32,
+    /// Rows further back than this are not seen (the row itself counts). `None`: all are.
+    pub window: Option<usize>,
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum KvFormat {
+    F32,
+    F16,
+    /// i8 with one f32 scale per row and head.
+    Q8,
+}
+
+/// The shape of a page pool. A page holds [`PAGE_ROWS`] rows of every layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLayout {
+    /// Number of pages.
+    pub pages: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+    /// How each value is stored.
+    pub format: KvFormat,
+}
+
+impl PageLayout {
+    /// Values of a stored row of one head: `head_dim` rounded up to whole vectors of 16.
+    pub fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(16)
+    }
+
+    /// Bytes that one page takes for one layer and KV head: keys, values and, for Q8, their scales.
+    pub fn field_bytes(&self) -> usize {
+        let values = PAGE_ROWS * (self.head_dim + self.width());
+        match self.format {
+            KvFormat::F32 => 4 * values,
+            KvFormat::F16 => 2 * values,
+            KvFormat::Q8 => values + 2 * PAGE_ROWS * 4,
+        }
+    }
+
+    /// Bytes of one page over all layers.
+    pub fn page_bytes(&self) -> usize {
+        self.layers * self.kv_heads * self.field_bytes()
+    }
+}

@@ -1,0 +1,431 @@
+//! Float32 to blocks and back: errors within limits and not above those of the authors' own code
+//! (`scripts/golden_formats.py`), odd values, odd lengths, whole tensors.
+
+use nano_kernels::format::{dequantize_row, f32_to_f16, quantize_row};
+use nano_kernels::{Error, Format, HostTensor};
+use std::borrow::Cow;
+use std::path::Path;
+
+const WRITABLE: [Format; 8] =
+    [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const READ_ONLY: [Format; 7] =
+    [Format::Q5_0, Format::Q5_1, Format::Q2K, Format::Q3K, Format::Q5K, Format::Q8K, Format::Iq4Nl];
+
+/// SplitMix64: the same numbers at every run.
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1.
+    fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 24) as f32
+    }
+
+    /// Near enough: the sum of twelve.
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+
+    fn normals(&mut self, n: usize, deviation: f32) -> Vec<f32> {
+        (0..n).map(|_| deviation * self.normal()).collect()
+    }
+}
+
+fn quantize(format: Format, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0xa5; format.row_bytes(values.len()).unwrap()];
+    quantize_row(format, values, &mut bytes).unwrap();
+    bytes
+}
+
+fn dequantize(format: Format, bytes: &[u8]) -> Vec<f32> {
+    let mut values = vec![f32::NAN; bytes.len() / format.block_bytes() * format.block_len()];
+    dequantize_row(format, bytes, &mut values);
+    values
+}
+
+fn round_trip(format: Format, values: &[f32]) -> Vec<f32> {
+    dequantize(format, &quantize(format, values))
+}
+
+/// Σ(a − b)².
+fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+/// Σ(found − value)² / Σvalue².
+fn nmse(found: &[f32], values: &[f32]) -> f64 {
+    squared_error(found, values) / squared_error(values, &vec![0.0; values.len()])
+}
+
+#[test]
+fn normal_weights_keep_their_values() {
+    let limits = [
+        (Format::F32, 0.0),
+        (Format::F16, 5e-8),
+        (Format::Bf16, 3e-6),
+        (Format::Q8_0, 3.2e-5),
+        (Format::Q6K, 3.1e-4),
+        (Format::Q4_1, 5.0e-3),
+        (Format::Q4K, 5.2e-3),
+        (Format::Q4_0, 6.8e-3),
+    ];
+    let mut random = Random(1);
+    // Down to where a scale of Q6_K is a denormal f16 of few bits.
+    for deviation in [8000.0, 1.0, 0.02, 0.0005] {
+        let values = random.normals(1 << 15, deviation);
+        for (format, limit) in limits {
+            let limit = if format == Format::F16 && deviation < 0.001 { 1e-6 } else { limit };
+            let error = nmse(&round_trip(format, &values), &values);
+            assert!(error <= limit, "{format}, deviation {deviation}: {error:.3e}");
+        }
+    }
+}
+
+#[test]
+fn no_block_is_worse_than_the_authors_own() {
+    // Of their error, at most this much, over all blocks.
+    for (format, name, share) in
+        [(Format::Q8_0, "to_q8_0.bin", 1.0), (Format::Q4_0, "to_q4_0.bin", 0.9), (Format::Q4_1, "to_q4_1.bin", 0.8)]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/formats").join(name);
+        let data = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let count = data.len() / (128 + format.block_bytes());
+        assert!(count >= 20);
+        let (values, theirs) = data.split_at(count * 128);
+        let values = dequantize(Format::F32, values);
+        let (theirs, ours) = (dequantize(format, theirs), round_trip(format, &values));
+        let mut totals = [0.0; 2];
+        for ((values, theirs), ours) in values.chunks(32).zip(theirs.chunks(32)).zip(ours.chunks(32)) {
+            let size = squared_error(values, &[0.0; 32]).max(f64::MIN_POSITIVE);
+            let errors = [ours, theirs].map(|found| squared_error(found, values) / size);
+            assert!(errors[0] <= errors[1] * 1.02 + 1e-7, "{format}: {errors:?} of {values:?}");
+            totals[0] += errors[0];
+            totals[1] += errors[1];
+        }
+        assert!(totals[0] <= totals[1] * share, "{format}: {totals:?}");
+    }
+}
+
+/// Every scale of a fine grid of either sign, with nothing but Q4_0's definition: the least error there is.
+fn least_q4_0_error(values: &[f32]) -> f64 {
+    let largest = values.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+    let spans = (200..1100).flat_map(|i| [i as f32 / 100.0, -i as f32 / 100.0]);
+    let errors = spans.map(|span| {
+        let scale = largest / span;
+        values.iter().map(|x| f64::from(x - scale * (x / scale).round().clamp(-8.0, 7.0)).powi(2)).sum()
+    });
+    errors.fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn q4_0_is_near_the_least_error_possible() {
+    let mut random = Random(2);
+    let mut totals = [0.0; 2];
+    for i in 0..200 {
+        let mut values = random.normals(32, 0.05);
+        if i % 2 == 0 {
+            values.iter_mut().for_each(|x| *x *= 1.0 + x.abs() * 40.0);
+        }
+        totals[0] += squared_error(&round_trip(Format::Q4_0, &values), &values);
+        totals[1] += least_q4_0_error(&values);
+    }
+    assert!(totals[0] <= totals[1] * 1.01, "{totals:?}");
+}
+
+#[test]
+fn what_a_format_can_say_comes_back_the_same() {
+    let mut random = Random(3);
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1] {
+        for _ in 0..200 {
+            // Scales of few bits, so that scale · code is exact, and the extreme codes in every block.
+            let scale = (1.0 + (random.bits() % 16) as f32 / 16.0) * 2_f32.powi((random.bits() % 12) as i32 - 10);
+            let codes = |low: f32, high: f32, random: &mut Random| -> Vec<f32> {
+                let mut codes: Vec<f32> =
+                    (0..32).map(|_| low + (random.bits() % (high - low + 1.0) as u64) as f32).collect();
+                (codes[3], codes[20]) = (low, high);
+                codes
+            };
+            let values: Vec<f32> = match format {
+                Format::Q8_0 => codes(-127.0, 127.0, &mut random).iter().map(|q| scale * q).collect(),
+                Format::Q4_0 => codes(-8.0, 7.0, &mut random).iter().map(|q| scale * q).collect(),
+                _ => codes(0.0, 15.0, &mut random).iter().map(|q| scale * (q - 6.0)).collect(),
+            };
+            assert_eq!(round_trip(format, &values), values, "{format}");
+            let negative: Vec<f32> = values.iter().map(|x| -x).collect();
+            assert_eq!(round_trip(format, &negative), negative, "{format}");
+        }
+    }
+}
+
+#[test]
+fn zeros_and_extremes() {
+    for format in WRITABLE.into_iter().filter(|f| f.block_len() > 1) {
+        for zero in [0.0, -0.0, f32::MIN_POSITIVE / 4.0, 1e-30] {
+            assert!(round_trip(format, &[zero; 256]).iter().all(|x| *x == 0.0), "{format} of {zero:e}");
+        }
+        // Beyond what the scales reach, values stop at about the largest; none becomes infinite or changes its sign.
+        for large in [1e5, 1e7, 1e20, f32::MAX] {
+            let values: Vec<f32> = (0..256).map(|i| if i % 2 == 0 { large } else { -large }).collect();
+            let found = round_trip(format, &values);
+            for (found, value) in found.iter().zip(&values) {
+                assert!(found.is_finite() && found * value.signum() > 3e4, "{format}: {value:e} became {found:e}");
+            }
+        }
+        // Near the smallest f16 a value is missed by half of it (with a minimum by half of two; where small integers
+        // multiply it by more), until the codes are the coarser ones.
+        let step = 2_f32.powi(-24);
+        let step = match format {
+            Format::Q4K => 2.5 * step,
+            Format::Q4_1 => step,
+            _ => 0.5 * step,
+        };
+        let mut random = Random(4);
+        for _ in 0..500 {
+            let largest = random.uniform() * 128.0 * step;
+            let values: Vec<f32> = (0..256).map(|_| (2.0 * random.uniform() - 1.0) * largest).collect();
+            for (found, value) in round_trip(format, &values).iter().zip(&values) {
+                let most = step.max(largest / 5.8);
+                assert!((found - value).abs() <= most, "{format}: {value:e} became {found:e} under {largest:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn constants_and_single_values() {
+    let mut random = Random(5);
+    for format in WRITABLE.into_iter().filter(|f| f.block_len() > 1) {
+        for _ in 0..100 {
+            let value = random.normal();
+            let at = (random.bits() % 256) as usize;
+            let mut single = vec![0.0; 256];
+            single[at] = value;
+            for values in [vec![value; 256], single] {
+                let error = nmse(&round_trip(format, &values), &values);
+                assert!(error < 1e-4, "{format}, {value} at {at}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_no_number_spoils_no_other() {
+    let mut random = Random(6);
+    for format in WRITABLE.into_iter().filter(|f| f.block_len() > 1) {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = random.normals(512, 0.1);
+            let largest = values[..256].iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+            let at = (random.bits() % 256) as usize;
+            values[at] = bad;
+            let found = round_trip(format, &values);
+            assert!(found.iter().all(|x| x.is_finite()), "{format} of {bad}");
+            if bad.is_nan() {
+                assert!(found[at].abs() <= largest / 8.0, "{format}: NaN became {}", found[at]);
+            } else {
+                assert!(found[at] * bad.signum() > 0.0 && found[at].abs() <= largest * 1.1, "{format}: {bad}");
+            }
+            (values[at], values[at + 1]) = (found[at], found[at + 1]);
+            assert!(nmse(&found, &values) < 0.02, "{format} of {bad}");
+        }
+        let found = round_trip(format, &[f32::NAN; 256]);
+        assert!(found.iter().all(|x| *x == 0.0), "{format} of nothing but NaN");
+        assert!(round_trip(format, &[f32::INFINITY; 256]).iter().all(|x| x.is_finite()), "{format}");
+    }
+}
+
+#[test]
+fn any_bits_give_finite_blocks() {
+    let mut random = Random(7);
+    for format in WRITABLE.into_iter().filter(|f| f.block_len() > 1) {
+        for _ in 0..300 {
+            let values: Vec<f32> = (0..256).map(|_| f32::from_bits(random.bits() as u32)).collect();
+            assert!(round_trip(format, &values).iter().all(|x| x.is_finite()), "{format} of {values:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_and_formats_are_errors() {
+    for format in WRITABLE {
+        let (len, bytes) = (format.block_len(), format.block_bytes());
+        assert!(quantize_row(format, &[], &mut []).is_ok());
+        for (values, out) in [(len, bytes - 1), (len, bytes + 1), (len, 0), (0, bytes), (2 * len, bytes)] {
+            let result = quantize_row(format, &vec![1.0; values], &mut vec![0; out]);
+            assert!(matches!(result, Err(Error::Shape { .. })), "{format}: {values} in {out}: {result:?}");
+        }
+        if len > 1 {
+            let result = quantize_row(format, &vec![1.0; len - 1], &mut vec![0; bytes]);
+            assert!(matches!(result, Err(Error::Shape { .. })), "{format}: {result:?}");
+        }
+    }
+    for format in READ_ONLY {
+        let result = quantize_row(format, &[1.0; 256], &mut vec![0; format.row_bytes(256).unwrap()]);
+        assert!(matches!(result, Err(Error::Unsupported(_))), "{format}: {result:?}");
+    }
+}
+
+fn tensor(format: Format, rows: usize, cols: usize, bytes: Vec<u8>) -> HostTensor<'static> {
+    HostTensor::new("w", format, rows, cols, Cow::Owned(bytes)).unwrap()
+}
+
+#[test]
+fn a_tensor_is_as_long_as_its_shape_says() {
+    let new = |format, rows, cols, bytes: usize| HostTensor::new("w", format, rows, cols, Cow::Owned(vec![0; bytes]));
+    assert!(new(Format::Q4_0, 3, 64, 3 * 36).is_ok());
+    for (rows, bytes) in [(3, 3 * 36 - 1), (3, 3 * 36 + 1), (2, 3 * 36), (usize::MAX, 36), (0, 36)] {
+        assert!(matches!(new(Format::Q4_0, rows, 64, bytes), Err(Error::TensorBytes { .. })), "{rows} rows, {bytes}");
+    }
+    for cols in [1, 31, 33, usize::MAX] {
+        assert!(matches!(new(Format::Q4_0, 1, cols, 18), Err(Error::RowBlocks { .. })), "{cols}");
+    }
+    for (rows, cols) in [(0, 64), (5, 0), (0, 0), (usize::MAX, 0)] {
+        let empty = new(Format::Q4_0, rows, cols, 0).unwrap();
+        assert_eq!(empty.to_f32(), []);
+        assert_eq!(empty.non_finite(), 0);
+        assert_eq!(empty.convert(Format::F16, 3).unwrap().bytes.len(), 0);
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_conversion() {
+    let mut random = Random(8);
+    // More rows than one thread takes at a time.
+    let (rows, cols) = (1500, 768);
+    let values = random.normals(rows * cols, 0.02);
+    let host = tensor(Format::F32, rows, cols, quantize(Format::F32, &values));
+    for format in [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q6K] {
+        let found = host.convert(format, 1).unwrap();
+        assert_eq!((found.rows, found.cols, found.format), (rows, cols, format));
+        assert!(*found.bytes == *quantize(format, &values), "{format}");
+        for threads in [0, 2, 3, 64] {
+            assert!(host.convert(format, threads).unwrap().bytes == found.bytes, "{format}, {threads} threads");
+        }
+    }
+    let q8 = host.convert(Format::Q8_0, 2).unwrap();
+    assert_eq!(q8.convert(Format::F32, 2).unwrap().to_f32(), q8.to_f32());
+}
+
+#[test]
+fn conversions_that_cannot_be_are_errors() {
+    let host = tensor(Format::F32, 1, 48, vec![0; 192]);
+    assert!(matches!(host.convert(Format::Q4_0, 1), Err(Error::RowBlocks { .. })));
+    assert!(matches!(host.convert(Format::Q5_0, 1), Err(Error::Unsupported(_))));
+    let bytes = vec![0; 192];
+    let borrowed = HostTensor::new("w", Format::F32, 1, 48, Cow::Borrowed(&bytes)).unwrap();
+    assert!(matches!(borrowed.convert(Format::F32, 1).unwrap().bytes, Cow::Borrowed(_)), "no copy of the same");
+}
+
+/// Blocks of random codes, with scales, and minima that lay the codes about 0.
+fn random_blocks(format: Format, count: usize, random: &mut Random) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..count * format.block_bytes()).map(|_| random.bits() as u8).collect();
+    for block in bytes.chunks_mut(format.block_bytes()) {
+        let scale = 0.001 * (1.0 + random.uniform());
+        // Where the f16 scale lies, and the minimum with its ratio to the scale.
+        let (at, minimum) = match format {
+            Format::Q2K => (80, Some((82, 1.5))),
+            Format::Q3K => (108, None),
+            Format::Q5K => (0, Some((2, 15.5))),
+            Format::Q5_1 => (0, Some((2, -15.5))),
+            _ => (0, None),
+        };
+        if format == Format::Q8K {
+            block[..4].copy_from_slice(&scale.to_le_bytes());
+            continue;
+        }
+        block[at..at + 2].copy_from_slice(&f32_to_f16(scale).to_le_bytes());
+        if let Some((at, ratio)) = minimum {
+            block[at..at + 2].copy_from_slice(&f32_to_f16(scale * ratio).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn conversion_to_native_formats_costs_little() {
+    // The table in the documentation of `Format::native`.
+    let limits = [
+        (Format::Q5_0, 0.0),
+        (Format::Iq4Nl, 0.0),
+        (Format::Q3K, 0.0),
+        (Format::Q8K, 2.4e-7),
+        (Format::Q5_1, 2e-5),
+        (Format::Q5K, 2e-5),
+        (Format::Q2K, 3e-4),
+    ];
+    let mut random = Random(9);
+    for (format, limit) in limits {
+        let host = tensor(format, 8, 2048, random_blocks(format, 8 * 2048 / format.block_len(), &mut random));
+        let error = |to| nmse(&host.convert(to, 2).unwrap().to_f32(), &host.to_f32());
+        let all = [Format::Q8_0, Format::Q6K, Format::Q4K, Format::Q4_1, Format::Q4_0]
+            .map(|to| format!("{to} {:.1e}", error(to)));
+        println!("{format}: {}", all.join(", "));
+        let found = error(format.native());
+        assert!(found <= limit, "{format} to {}: {found:e}", format.native());
+    }
+    for format in WRITABLE {
+        assert_eq!(format.native(), format);
+    }
+}
+
+#[test]
+fn conversions_without_loss_keep_every_bit() {
+    let mut random = Random(10);
+    for (from, to) in [
+        (Format::Q4_0, Format::Q8_0),
+        (Format::Q5_0, Format::Q8_0),
+        (Format::Iq4Nl, Format::Q8_0),
+        (Format::Q3K, Format::Q6K),
+        (Format::Q2K, Format::F32),
+    ] {
+        let host = tensor(from, 4, 512, random_blocks(from, 4 * 512 / from.block_len(), &mut random));
+        let (before, after) = (host.to_f32(), host.convert(to, 1).unwrap().to_f32());
+        assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "{from} to {to}");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_found() {
+    let mut random = Random(11);
+    for format in WRITABLE.into_iter().chain(READ_ONLY) {
+        let mut bytes = random_blocks(format, 100, &mut random);
+        if format.block_len() == 1 {
+            bytes = quantize(format, &random.normals(70_000, 1.0));
+        }
+        let (at, wide) = match format {
+            Format::Q2K => (82, false),
+            Format::Q3K => (108, false),
+            Format::Q6K => (208, false),
+            Format::Q4K | Format::Q5K | Format::Q4_1 | Format::Q5_1 => (2, false),
+            Format::F32 | Format::Q8K => (0, true),
+            _ => (0, false),
+        };
+        for block in bytes.chunks_mut(format.block_bytes()) {
+            // Every scale and minimum is a number to begin with.
+            for at in if wide { vec![] } else { vec![at, 0, 80].into_iter().filter(|x| x + 2 <= block.len()).collect() }
+            {
+                if format.block_len() > 1 {
+                    block[at..at + 2].copy_from_slice(&f32_to_f16(0.01).to_le_bytes());
+                }
+            }
+        }
+        let rows = |bytes: Vec<u8>| {
+            let cols = bytes.len() / format.block_bytes() * format.block_len();
+            tensor(format, 1, cols, bytes)
+        };
+        assert_eq!(rows(bytes.clone()).non_finite(), 0, "{format}");
+        let last = bytes.len() - format.block_bytes();
+        for (block, high) in [(0, 0x7f), (last, 0xff)] {
+            // The upper byte of an infinity or NaN of any of the three floats, with the bits below it set.
+            let top = block + at + if wide { 3 } else { 1 };
+            (bytes[top - 1], bytes[top]) = (0x80 | bytes[top - 1], high);
+        }
+        assert_eq!(rows(bytes).non_finite(), 2 * format.block_len(), "{format}");
+    }
+}
