@@ -1,0 +1,4 @@
+//! tokenizer.json.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| nano_models::testing::fuzz::tokenizer(bytes));

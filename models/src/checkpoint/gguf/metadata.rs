@@ -1,0 +1,41 @@
+//! The metadata of an open GGUF file: values by key, lists decoded when they are asked for.
+
+use super::value::{Array, Cursor, Fault, Value};
+use crate::checkpoint::map::Map;
+use crate::config::Item;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Values by key, with the file that its lists lie in.
+#[derive(Debug)]
+pub struct Metadata {
+    values: BTreeMap<String, Value>,
+    map: Arc<Map>,
+}
+
+impl Metadata {
+    pub(super) fn new(values: BTreeMap<String, Value>, map: Arc<Map>) -> Self {
+        Metadata { values, map }
+    }
+
+    /// A value. Keys are whole here: `llama.block_count`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    /// All keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// The elements of a list of this metadata, decoded one by one.
+    pub(crate) fn values(&self, array: &Array) -> impl Iterator<Item = Result<Value, Fault>> {
+        let mut cursor = Cursor::new(&self.map, array.range.start);
+        let kind = array.kind;
+        (0..array.len).map(move |_| cursor.value(kind))
+    }
+
+    pub(crate) fn item(&self, key: &str) -> Option<Item<'_>> {
+        self.get(key).map(|value| Item::gguf(self, value))
+    }
+}

@@ -1,0 +1,66 @@
+//! GGUF's numbers for tensor types, and which of them can be read.
+
+use super::value::Fault;
+use nano_kernels::Format;
+
+/// Types that can be read, with their numbers in the file.
+const READABLE: [(u32, Format); 15] = [
+    (0, Format::F32),
+    (1, Format::F16),
+    (30, Format::Bf16),
+    (8, Format::Q8_0),
+    (2, Format::Q4_0),
+    (3, Format::Q4_1),
+    (12, Format::Q4K),
+    (14, Format::Q6K),
+    (6, Format::Q5_0),
+    (7, Format::Q5_1),
+    (10, Format::Q2K),
+    (11, Format::Q3K),
+    (13, Format::Q5K),
+    (15, Format::Q8K),
+    (20, Format::Iq4Nl),
+];
+
+/// Types that files hold and that cannot be read, so that the error can name them.
+const KNOWN: [(u32, &str); 22] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
+/// The format of a type number.
+pub(super) fn format(id: u32) -> Result<Format, Fault> {
+    if let Some((_, format)) = READABLE.iter().find(|(n, _)| *n == id) {
+        return Ok(*format);
+    }
+    let name = KNOWN.iter().find(|(n, _)| *n == id).map_or("unknown", |(_, name)| name);
+    let readable: Vec<&str> = READABLE.iter().map(|(_, f)| f.name()).collect();
+    Err(format!("its type {id} ({name}) is not supported; supported are {}", readable.join(" ")))
+}
+
+/// The type number of a format.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn type_number(format: Format) -> u32 {
+    // Every format stands in the table: a test walks them.
+    READABLE.iter().find(|(_, f)| *f == format).map_or(u32::MAX, |(n, _)| *n)
+}

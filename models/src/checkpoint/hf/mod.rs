@@ -1,0 +1,251 @@
+//! Hugging Face folders: config.json, tokenizer.json and their companions, and weights as one or many safetensors
+//! files. Reading those files' headers is `safetensors`; which shard holds what is `index`.
+
+mod index;
+mod safetensors;
+
+pub use index::{Index, parse_index};
+pub use safetensors::{ShardTensor, parse_shard};
+
+use super::map::Map;
+use super::tensors::{Entry, Tensors};
+use super::{Checkpoint, Container, TensorInfo, files_ending};
+use crate::tokenizer::HfVocab;
+use crate::{Config, Error, Result, Tokenizer};
+use nano_kernels::HostTensor;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The weights in one file.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// The list of shards where the weights are in many.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// Largest text or JSON file that is read; vocabularies of a quarter million tokens take a tenth.
+const MAX_TEXT_BYTES: u64 = 512 << 20;
+
+/// An open Hugging Face folder.
+#[derive(Debug)]
+pub struct HuggingFace {
+    path: PathBuf,
+    config: Config,
+    tensors: Tensors,
+}
+
+impl HuggingFace {
+    /// Reads config.json and maps the weights.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.join("config.json");
+        let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
+        let config = Config::from_json(&file, json)?;
+        let tensors = open_weights(path)?;
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors })
+    }
+
+    /// A JSON companion of the model, if it is there.
+    fn json(&self, name: &str) -> Result<Option<Value>> {
+        read_json(&self.path.join(name))
+    }
+
+    /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
+    fn stop(&self) -> Result<Vec<u32>> {
+        let mut stop = Vec::new();
+        let file = self.path.join("generation_config.json");
+        if let Some(json) = read_json(&file)? {
+            add_eos(&file, &json, &mut stop)?;
+        }
+        let file = self.path.join("config.json");
+        if let Some(json) = read_json(&file)? {
+            add_eos(&file, &json, &mut stop)?;
+        }
+        Ok(stop)
+    }
+}
+
+impl Checkpoint for HuggingFace {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn container(&self) -> Container {
+        Container::HuggingFace
+    }
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors.names()
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        self.tensors.info(name)
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>> {
+        self.tensors.tensor(name)
+    }
+
+    fn release(&self, name: &str) {
+        self.tensors.release(name);
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        let path = self.path.join("tokenizer.json");
+        let Some(json) = read_bytes(&path)? else {
+            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
+            return Err(Error::file(&self.path, why));
+        };
+        let config = self.json("tokenizer_config.json")?;
+        Tokenizer::from_hf(HfVocab { path, json, config, stop: self.stop()? })
+    }
+
+    fn chat_template(&self) -> Result<Option<String>> {
+        let path = self.path.join("chat_template.jinja");
+        if let Some(bytes) = read_bytes(&path)? {
+            return String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not UTF-8"));
+        }
+        for name in ["tokenizer_config.json", "chat_template.json"] {
+            let path = self.path.join(name);
+            if let Some(json) = read_json(&path)?
+                && let Some(template) = template_of(&path, json)?
+            {
+                return Ok(Some(template));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads a whole small file. `None` if it does not exist.
+fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    let meta = match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        meta => meta.map_err(|e| Error::io(path, "cannot be examined", e))?,
+    };
+    if !meta.is_file() {
+        return Err(Error::file(path, "is not a regular file"));
+    }
+    if meta.len() > MAX_TEXT_BYTES {
+        return Err(Error::file(path, format!("has {} bytes; at most {MAX_TEXT_BYTES} are read", meta.len())));
+    }
+    std::fs::read(path).map(Some).map_err(|e| Error::io(path, "cannot be read", e))
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    if bytes.is_empty() {
+        return Err(Error::file(path, "is empty; download or copy it again"));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
+}
+
+fn add_eos(path: &Path, json: &Value, stop: &mut Vec<u32>) -> Result<()> {
+    let ids = match json.get("eos_token_id") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Array(ids)) => ids.as_slice(),
+        Some(id) => std::slice::from_ref(id),
+    };
+    for id in ids {
+        let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id =
+            number.ok_or_else(|| Error::key(path, "eos_token_id", format!("holds {id}; token numbers are needed")))?;
+        if !stop.contains(&id) {
+            stop.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// The template of a JSON file: a text, or a list of named ones, of which "default" or the only one is meant.
+fn template_of(path: &Path, mut json: Value) -> Result<Option<String>> {
+    const KEY: &str = "chat_template";
+    let wrong = |why: String| Error::key(path, KEY, why);
+    let list = match json.get_mut(KEY).map(Value::take) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => return Ok(Some(text)),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(wrong("is neither a text nor a list of named templates".into())),
+    };
+    let mut named = Vec::new();
+    for entry in &list {
+        match (entry.get("name").and_then(Value::as_str), entry.get("template").and_then(Value::as_str)) {
+            (Some(name), Some(text)) => named.push((name, text)),
+            _ => return Err(wrong("holds an entry without a name and a template".into())),
+        }
+    }
+    let chosen = named.iter().find(|(name, _)| *name == "default").or(match &named[..] {
+        [only] => Some(only),
+        _ => None,
+    });
+    match chosen {
+        Some((_, text)) => Ok(Some((*text).to_owned())),
+        None if named.is_empty() => Ok(None),
+        None => {
+            let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+            Err(wrong(format!("has no \"default\" among {}; choose one with --chat-template", names.join(", "))))
+        }
+    }
+}
+
+/// Maps the weights and lists their tensors.
+fn open_weights(folder: &Path) -> Result<Tensors> {
+    let mut tensors = Tensors::default();
+    let single = folder.join(SINGLE);
+    if single.is_file() {
+        for ShardTensor { name, info, range } in add_shard(&mut tensors, single)?.1 {
+            tensors.add(name, Entry { info, file: 0, range });
+        }
+        return Ok(tensors);
+    }
+    let path = folder.join(INDEX);
+    let Some(bytes) = read_bytes(&path)? else { return Err(no_weights(folder)) };
+    let index = parse_index(&path, &bytes)?;
+    let absent: Vec<&str> = index.shards().into_iter().filter(|s| !folder.join(s).is_file()).collect();
+    if let Some(first) = absent.first() {
+        let why = format!("{} of its shards are not in the folder, {first} first; download them", absent.len());
+        return Err(Error::file(&path, why));
+    }
+    for shard in index.shards() {
+        let (file, found) = add_shard(&mut tensors, folder.join(shard))?;
+        let file_path = folder.join(shard);
+        for ShardTensor { name, info, range } in found {
+            // Where a tensor lies twice, the index says which is meant.
+            if index.shard(&name).is_none_or(|s| s == shard) && !tensors.add(name.clone(), Entry { info, file, range })
+            {
+                return Err(Error::tensor(
+                    &file_path,
+                    &name,
+                    "is in another shard too, and the index does not list it",
+                ));
+            }
+        }
+    }
+    for (name, shard) in index.entries() {
+        if tensors.info(name).is_none() {
+            return Err(Error::tensor(
+                &path,
+                name,
+                format!("is listed in shard {shard} and is not there; download it again"),
+            ));
+        }
+    }
+    Ok(tensors)
+}
+
+fn add_shard(tensors: &mut Tensors, path: PathBuf) -> Result<(usize, Vec<ShardTensor>)> {
+    let map = Arc::new(Map::open(&path)?);
+    let found = parse_shard(&path, &map)?;
+    Ok((tensors.add_file(path, map), found))
+}
+
+fn no_weights(folder: &Path) -> Error {
+    let other = |end: &str| files_ending(folder, end).ok().and_then(|f| f.into_iter().next());
+    let found = other(".safetensors").or_else(|| other(".bin")).or_else(|| other(".pth")).or_else(|| other(".gguf"));
+    let hint = match found.as_deref().and_then(Path::file_name) {
+        Some(name) => format!("; {} is there, which is not read", name.to_string_lossy()),
+        None => String::new(),
+    };
+    Error::file(folder, format!("holds config.json and no weights ({SINGLE} or {INDEX}){hint}"))
+}

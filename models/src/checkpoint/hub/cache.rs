@@ -1,0 +1,74 @@
+//! The Hub's cache folder, as all its clients lay it out: `models--org--name/refs/REVISION` holds a commit,
+//! `snapshots/COMMIT/FILE` links to the file's data. Only reading is here.
+
+use super::id::ModelId;
+use super::plan;
+use crate::checkpoint::files_ending;
+use crate::checkpoint::hf::{INDEX, SINGLE};
+use std::path::{Path, PathBuf};
+
+/// The folder of one model in the cache.
+pub(super) fn folder(cache: &Path, id: &ModelId) -> PathBuf {
+    cache.join(format!("models--{}", id.repo().replace('/', "--")))
+}
+
+/// Whether a text may be a commit's name, and so a folder's.
+pub(super) fn is_commit(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
+/// The files of one revision that are in the cache.
+pub(super) struct Snapshot {
+    path: PathBuf,
+}
+
+impl Snapshot {
+    /// The snapshot that the revision names: through its ref, or as a commit.
+    pub(super) fn find(cache: &Path, id: &ModelId) -> Option<Self> {
+        /// A commit is forty hex digits; anything much longer is no ref.
+        const LONGEST_REF: u64 = 256;
+        let folder = folder(cache, id);
+        let reference = folder.join("refs").join(id.revision());
+        let commit = match std::fs::metadata(&reference) {
+            Ok(meta) if meta.is_file() && meta.len() <= LONGEST_REF => std::fs::read_to_string(&reference).ok()?,
+            _ => id.revision().to_owned(),
+        };
+        let commit = commit.trim();
+        let found = is_commit(commit).then(|| Snapshot::of_commit(cache, id, commit))?;
+        found.path.is_dir().then_some(found)
+    }
+
+    /// The snapshot of a commit, whether it exists or not.
+    pub(super) fn of_commit(cache: &Path, id: &ModelId, commit: &str) -> Self {
+        Snapshot { path: folder(cache, id).join("snapshots").join(commit) }
+    }
+
+    /// Where a file of the snapshot is, if it is there.
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.path.join(file)
+    }
+
+    /// The file or folder to open, if all of the model is here.
+    pub(super) fn complete(&self, id: &ModelId) -> Option<PathBuf> {
+        if let Some(file) = id.file() {
+            let path = self.path(file);
+            return path.is_file().then_some(path);
+        }
+        if self.has("config.json") && self.has("tokenizer.json") && self.has_weights() {
+            return Some(self.path.clone());
+        }
+        match &files_ending(&self.path, ".gguf").ok()?[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.path(file).is_file()
+    }
+
+    fn has_weights(&self) -> bool {
+        // Weights are downloaded last, so with them everything else that the model has is here too.
+        self.has(SINGLE) || plan::shards(&self.path.join(INDEX)).is_ok_and(|shards| shards.iter().all(|s| self.has(s)))
+    }
+}

@@ -1,0 +1,126 @@
+//! Which files of a Hub repository make a model.
+
+use super::id::{ModelId, is_relative};
+use crate::checkpoint::hf::{INDEX, SINGLE, parse_index};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// What is to be downloaded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// One GGUF file.
+    File(String),
+    /// A Hugging Face folder: these files in this order, then the index, then the shards it names.
+    Folder { files: Vec<String>, index: Option<String> },
+}
+
+/// Most file names that a message lists.
+const LISTED: usize = 40;
+
+/// Chooses from the repository's files.
+pub(super) fn choose(id: &ModelId, files: &[String]) -> Result<Choice> {
+    let wrong = |why: String| Error::NoSuchModel { id: id.to_string(), why };
+    let ggufs: Vec<&str> =
+        files.iter().map(String::as_str).filter(|f| f.ends_with(".gguf") && is_relative(f)).collect();
+    let listed = || match ggufs.len() {
+        0 => "it has no .gguf files".to_owned(),
+        n if n > LISTED => format!("its .gguf files are {} and {} more", ggufs[..LISTED].join(", "), n - LISTED),
+        _ => format!("its .gguf files are {}", ggufs.join(", ")),
+    };
+    if let Some(file) = id.file() {
+        if !ggufs.contains(&file) {
+            return Err(wrong(format!("it has no file {file}; {}", listed())));
+        }
+        return one_file(file).map_err(wrong);
+    }
+    let has = |name: &str| files.iter().any(|f| f == name);
+    if has("config.json") && (has(SINGLE) || has(INDEX)) {
+        if !has("tokenizer.json") {
+            return Err(wrong("it has no tokenizer.json, without which its text cannot be read".into()));
+        }
+        let mut chosen: Vec<String> = files.iter().filter(|f| is_companion(f)).cloned().collect();
+        if has(SINGLE) {
+            chosen.push(SINGLE.to_owned());
+            return Ok(Choice::Folder { files: chosen, index: None });
+        }
+        return Ok(Choice::Folder { files: chosen, index: Some(INDEX.to_owned()) });
+    }
+    // A projector for images is no model of its own.
+    let models: Vec<&str> = ggufs.iter().copied().filter(|f| !f.contains("mmproj")).collect();
+    match models[..] {
+        [only] => one_file(only).map_err(wrong),
+        [] => Err(wrong(format!("it has neither config.json with {SINGLE} or {INDEX}, nor a .gguf file"))),
+        _ => Err(wrong(format!("it holds several models; name one as {}:FILE; {}", id.repo(), listed()))),
+    }
+}
+
+/// The shards that an index file names, sorted.
+pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(index).map_err(|e| Error::io(index, "cannot be read", e))?;
+    let index = parse_index(index, &bytes)?;
+    Ok(index.shards().into_iter().map(str::to_owned).collect())
+}
+
+/// The small files beside the weights.
+fn is_companion(file: &str) -> bool {
+    let plain = !file.contains('/') && is_relative(file);
+    let wanted =
+        matches!(file, "config.json" | "generation_config.json" | "chat_template.jinja" | "chat_template.json");
+    plain && (wanted || file.starts_with("tokenizer") && file.ends_with(".json"))
+}
+
+/// Refuses a part of a split model before gigabytes of it are here.
+fn one_file(file: &str) -> std::result::Result<Choice, String> {
+    let stem = file.trim_end_matches(".gguf");
+    let digits = |s: &str| s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit());
+    let split = stem
+        .rsplit_once("-of-")
+        .is_some_and(|(head, n)| digits(n) && head.rsplit_once('-').is_some_and(|(_, i)| digits(i)));
+    if split {
+        return Err(format!("{file} is a part of a split model, which is not supported yet; choose another file"));
+    }
+    Ok(Choice::File(file.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(id: &str, files: &[&str]) -> std::result::Result<Choice, String> {
+        let files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+        choose(&id.parse().unwrap(), &files).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn gguf_repositories() {
+        assert_eq!(plan("o/n", &["README.md", "m.gguf", "mmproj-m.gguf"]), Ok(Choice::File("m.gguf".into())));
+        assert_eq!(plan("o/n:b.gguf", &["a.gguf", "b.gguf"]), Ok(Choice::File("b.gguf".into())));
+        let several = plan("o/n", &["a.gguf", "b.gguf"]).unwrap_err();
+        assert!(several.contains("o/n:FILE") && several.contains("a.gguf, b.gguf"), "{several}");
+        let none = plan("o/n:c.gguf", &["a.gguf"]).unwrap_err();
+        assert!(none.contains("no file c.gguf") && none.contains("a.gguf"), "{none}");
+        assert!(plan("o/n", &["a-00001-of-00002.gguf"]).unwrap_err().contains("split"));
+        assert!(plan("o/n", &["pytorch_model.bin", "config.json"]).unwrap_err().contains("neither"));
+        assert!(plan("o/n", &["../x.gguf"]).is_err());
+    }
+
+    #[test]
+    fn folders() {
+        let files = [
+            "tokenizer.json",
+            "model.safetensors",
+            "config.json",
+            "onnx/config.json",
+            "x.bin",
+            "tokenizer_config.json",
+        ];
+        let chosen = ["tokenizer.json", "config.json", "tokenizer_config.json", "model.safetensors"].map(str::to_owned);
+        assert_eq!(plan("o/n", &files), Ok(Choice::Folder { files: chosen.to_vec(), index: None }));
+        let files =
+            ["model.safetensors.index.json", "tokenizer.json", "config.json", "model-00001-of-00002.safetensors"];
+        let index = Some("model.safetensors.index.json".to_owned());
+        let chosen = ["tokenizer.json", "config.json"].map(str::to_owned).to_vec();
+        assert_eq!(plan("o/n", &files), Ok(Choice::Folder { files: chosen, index }));
+        assert!(plan("o/n", &["config.json", "model.safetensors"]).unwrap_err().contains("no tokenizer.json"));
+    }
+}

@@ -1,0 +1,105 @@
+//! Model files as one thing: numbers ([`Config`]), tensors by name, a tokenizer, a chat template. [`open`] finds out
+//! which container a path holds. What the names mean, and which architecture they belong to, is decided elsewhere.
+
+pub mod gguf;
+pub mod hf;
+pub mod hub;
+mod map;
+mod sniff;
+mod tensors;
+
+use crate::{Config, Error, Result, Tokenizer};
+use nano_kernels::{Format, HostTensor};
+use std::path::{Path, PathBuf};
+
+/// A model's files, opened. Tensor data is mapped, not read.
+pub trait Checkpoint: Send + Sync {
+    /// The file or folder, for messages.
+    fn path(&self) -> &Path;
+    /// Which container it is.
+    fn container(&self) -> Container;
+    /// The model's numbers and options.
+    fn config(&self) -> &Config;
+    /// All tensor names, sorted.
+    fn names(&self) -> Vec<&str>;
+    /// A tensor's format and shape. `None` if there is none of this name.
+    fn info(&self, name: &str) -> Option<TensorInfo>;
+    /// A tensor, borrowed from the file. `None` if there is none of this name.
+    fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>>;
+    /// Says that this tensor's bytes are not needed any more, so that the system may take their memory back. They can
+    /// be read again all the same.
+    fn release(&self, name: &str);
+    /// The tokenizer that belongs to the model.
+    fn tokenizer(&self) -> Result<Tokenizer>;
+    /// The model's own chat template (Jinja), if it has one.
+    fn chat_template(&self) -> Result<Option<String>>;
+}
+
+/// How a model's files are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// One GGUF file.
+    Gguf,
+    /// A folder with config.json, tokenizer.json and safetensors.
+    HuggingFace,
+}
+
+/// What is known of a tensor before its data is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// How its bytes are to be read.
+    pub format: Format,
+    /// Rows (outputs). A vector is one row; further dimensions are multiplied in.
+    pub rows: usize,
+    /// Columns (inputs): the values that lie side by side.
+    pub cols: usize,
+    /// Bytes in the file.
+    pub bytes: usize,
+}
+
+/// Opens a model: a GGUF file, a Hugging Face folder, or a folder that holds just one GGUF file.
+pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
+    let path = &normal(path);
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot be examined", e))?;
+    if !meta.is_dir() {
+        return Ok(Box::new(gguf::Gguf::open(path)?));
+    }
+    let ggufs = files_ending(path, ".gguf")?;
+    let has_config = path.join("config.json").is_file();
+    match &ggufs[..] {
+        // A GGUF repository often carries a config.json beside its one file; it is no Hugging Face folder without
+        // weights.
+        [one] if !has_config || files_ending(path, ".safetensors")?.is_empty() => Ok(Box::new(gguf::Gguf::open(one)?)),
+        [] if !has_config => Err(Error::file(path, "a folder with neither config.json nor a .gguf file is no model")),
+        [_, _, ..] if !has_config => {
+            let names: Vec<_> = ggufs.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
+            Err(Error::file(path, format!("the folder holds several models; name one of {}", names.join(", "))))
+        }
+        _ => Ok(Box::new(hf::HuggingFace::open(path)?)),
+    }
+}
+
+/// Opens a GGUF file that is in memory already. `path` is for messages.
+pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Checkpoint>> {
+    Ok(Box::new(gguf::Gguf::from_bytes(path, bytes)?))
+}
+
+/// The path without a trailing slash or `.` parts, so that messages and names look the same however it was typed.
+fn normal(path: &Path) -> PathBuf {
+    let out: PathBuf = path.components().collect();
+    if out.as_os_str().is_empty() { PathBuf::from(".") } else { out }
+}
+
+/// Files of a folder whose names end so, sorted.
+fn files_ending(folder: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "cannot be listed", e))?;
+    let mut out = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(folder, "cannot be listed", e))?.path();
+        if path.file_name().is_some_and(|n| n.to_string_lossy().ends_with(end)) && path.is_file() {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
+}

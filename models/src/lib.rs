@@ -1,0 +1,25 @@
+//! From files to a model: checkpoints (GGUF files, Hugging Face folders, the Hub), their numbers, their tokenizers. What is
+//! deliberately not here: arithmetic, conversations, terminals.
+
+pub mod arch;
+pub mod checkpoint;
+mod config;
+mod decoder;
+mod error;
+mod load;
+mod names;
+mod quantization;
+mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod tokenizer;
+
+pub use checkpoint::{Checkpoint, Container, TensorInfo, hub, open};
+pub use config::Config;
+pub use decoder::Decoder;
+pub use error::{Error, Result};
+pub use load::{LoadOptions, Plan, Progress, plan};
+pub use names::{Name, Role};
+pub use quantization::Quantization;
+pub use spec::{RopeScaling, RopeSpec, Spec};
+pub use tokenizer::{Control, Detokenizer, GgufVocab, HfVocab, Tokenizer};

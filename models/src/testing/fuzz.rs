@@ -1,0 +1,79 @@
+//! What the fuzz targets do with bytes that may be anything: read them as deeply as a program would. Neither a panic
+//! nor a hang nor a large allocation may come of it; errors may. The kept regressions of `fuzz/regressions` run the
+//! same functions as an ordinary test.
+
+use crate::checkpoint::gguf::Gguf;
+use crate::checkpoint::hf::{parse_index, parse_shard};
+use crate::{Checkpoint, Control, HfVocab, Tokenizer};
+use std::path::{Path, PathBuf};
+
+/// A GGUF file: header, metadata, tensors, vocabulary.
+pub fn gguf(bytes: &[u8]) {
+    let Ok(checkpoint) = Gguf::from_bytes(Path::new("fuzz.gguf"), bytes.to_vec()) else { return };
+    let mut total = 0;
+    for name in checkpoint.names() {
+        let info = checkpoint.info(name).unwrap_or_else(|| panic!("{name} has no info"));
+        let tensor = checkpoint.tensor(name);
+        let tensor =
+            tensor.unwrap_or_else(|e| panic!("{e}")).unwrap_or_else(|| panic!("{name} is listed and not there"));
+        assert_eq!(
+            (tensor.format, tensor.rows, tensor.cols, tensor.bytes.len()),
+            (info.format, info.rows, info.cols, info.bytes)
+        );
+        assert_eq!(info.format.row_bytes(info.cols).and_then(|n| n.checked_mul(info.rows)), Some(info.bytes));
+        total += info.bytes;
+        checkpoint.release(name);
+    }
+    assert!(total <= bytes.len(), "tensors of {total} bytes in a file of {}", bytes.len());
+    let config = checkpoint.config();
+    for key in ["block_count", "a", "t.texts"] {
+        let _ = (config.opt_usize(key, key), config.opt_f32s(key, key), config.opt_strs(key, key));
+    }
+    let _ = checkpoint.chat_template();
+    if let Ok(tokenizer) = checkpoint.tokenizer() {
+        use_tokenizer(&tokenizer);
+    }
+}
+
+/// model.safetensors.index.json.
+pub fn index(bytes: &[u8]) {
+    let Ok(index) = parse_index(Path::new("fuzz.json"), bytes) else { return };
+    for (name, shard) in index.entries() {
+        assert!(index.shards().contains(shard) && index.shard(name) == Some(shard));
+        assert!(!shard.contains(['/', '\\']) && shard != ".." && shard != ".", "{shard:?} leads out of the folder");
+    }
+}
+
+/// The header of a safetensors file.
+pub fn shard(bytes: &[u8]) {
+    let Ok(tensors) = parse_shard(Path::new("fuzz.safetensors"), bytes) else { return };
+    for t in tensors {
+        let data = bytes.get(t.range).unwrap_or_else(|| panic!("{} lies outside the file", t.name));
+        assert_eq!(data.len(), t.info.bytes);
+        assert_eq!(t.info.format.row_bytes(t.info.cols).and_then(|n| n.checked_mul(t.info.rows)), Some(data.len()));
+    }
+}
+
+/// tokenizer.json.
+pub fn tokenizer(bytes: &[u8]) {
+    let vocab = HfVocab { path: PathBuf::from("fuzz.json"), json: bytes.to_vec(), config: None, stop: Vec::new() };
+    if let Ok(tokenizer) = Tokenizer::from_hf(vocab) {
+        use_tokenizer(&tokenizer);
+    }
+}
+
+fn use_tokenizer(tokenizer: &Tokenizer) {
+    for text in ["", "Hello, wörld!  \n\n1234 <s>👋🏽", "\u{0}\u{fffd}\u{fdd0}"] {
+        for control in [Control::Parse, Control::Text] {
+            if let Ok(ids) = tokenizer.encode(text, control) {
+                let _ = tokenizer.decode(&ids);
+            }
+        }
+    }
+    let mut detokenizer = tokenizer.detokenizer();
+    for id in [0, 1, u32::MAX] {
+        detokenizer.push(id);
+        let _ = tokenizer.piece(id);
+    }
+    detokenizer.finish();
+}

@@ -1,0 +1,90 @@
+//! Inputs that once did harm, or nearly: each target's folder under fuzz/regressions is run through its fuzz function.
+//! Seeds made here, mutated with a fixed seed, run beside them, so that every test run fuzzes a little.
+
+use nano_models::testing::{GgufWriter, TestTensor, Tiny, fuzz, safetensors};
+use std::path::Path;
+
+/// Runs every kept file of a target and says how many there were.
+fn kept(target: &str, run: fn(&[u8])) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(target);
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    for file in &files {
+        eprintln!("{}", file.display());
+        run(&std::fs::read(file).unwrap());
+    }
+    files.len()
+}
+
+/// Runs a seed cut at every byte (or every few, of a long one), then with bytes changed.
+fn mutated(seed: &[u8], tries: usize, run: fn(&[u8])) {
+    let step = seed.len().div_ceil(tries).max(1);
+    for end in (0..=seed.len()).step_by(step) {
+        run(&seed[..end]);
+    }
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |n: usize| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) as usize % n
+    };
+    for _ in 0..tries {
+        let mut bytes = seed.to_vec();
+        for _ in 0..=next(3) {
+            let at = next(bytes.len());
+            match next(4) {
+                0 => bytes[at] ^= 1 << next(8),
+                1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)],
+                // A count or an offset that is absurd.
+                2 => bytes.iter_mut().skip(at).take(8).for_each(|b| *b = 0xff),
+                _ => {
+                    bytes.remove(at);
+                }
+            }
+        }
+        run(&bytes);
+    }
+}
+
+fn small_gguf() -> Vec<u8> {
+    let tokens = ["a", "b", "ab", "<s>"].map(str::to_owned).to_vec();
+    GgufWriter::new("llama")
+        .value("llama.block_count", 1u32)
+        .value("llama.a", vec![1.0f32, 2.0])
+        .value("tokenizer.ggml.model", "gpt2")
+        .value("tokenizer.ggml.pre", "gpt-2")
+        .value("tokenizer.ggml.tokens", tokens)
+        .value("tokenizer.ggml.token_type", vec![1, 1, 1, 3])
+        .value("tokenizer.ggml.merges", vec!["a b".to_owned()])
+        .value("tokenizer.ggml.eos_token_id", 3u32)
+        .tensor(TestTensor::f32("one", &[2, 4], &[0.0; 8]))
+        .tensor(TestTensor::f32("two", &[8], &[0.0; 8]))
+        .bytes()
+}
+
+#[test]
+fn gguf() {
+    assert!(kept("gguf", fuzz::gguf) > 0);
+    mutated(&small_gguf(), 3000, fuzz::gguf);
+}
+
+#[test]
+fn shard() {
+    assert!(kept("shard", fuzz::shard) > 0);
+    let tensors = [TestTensor::f32("a", &[2, 2], &[0.0; 4]), TestTensor::f32("b", &[3], &[0.0; 3])];
+    mutated(&safetensors(&tensors), 5000, fuzz::shard);
+}
+
+#[test]
+fn index() {
+    assert!(kept("index", fuzz::index) > 0);
+    let seed =
+        br#"{"metadata":{"total_size":12},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"m2.safetensors"}}"#;
+    mutated(seed, 5000, fuzz::index);
+}
+
+#[test]
+fn tokenizer() {
+    assert!(kept("tokenizer", fuzz::tokenizer) > 0);
+    let folder = Tiny::default().folder(1);
+    let (_, json) = folder.files.iter().find(|(name, _)| name == "tokenizer.json").unwrap();
+    mutated(json, 60, fuzz::tokenizer);
+}
