@@ -1,0 +1,161 @@
+//! The rows of a conversation's cache against a fresh prefill, on a small model with real arithmetic: whatever happens
+//! to conversations, and in whatever company, the logits of a turn are bit for bit those of its tokens fed at once.
+
+use crate::runner::{self, Device, Limits};
+use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, ModelInfo, NanoModel, Result, Runner, Sampling};
+use nano_kernels::{KvFormat, PAGE_ROWS, Step};
+use nano_models::testing::{TempDir, Tiny};
+use nano_models::{Checkpoint, LoadOptions, Spec};
+use nano_templates::Template;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+const LIMITS: Limits = Limits { rows: 24, logits_rows: 4, sequences: 4, vocab: 0, pages: 24, context: 256 };
+
+fn load(checkpoint: &dyn Checkpoint, threads: usize, kv: KvFormat) -> Box<dyn Runner> {
+    let spec = Spec::read(checkpoint).unwrap();
+    let limits = Limits { vocab: spec.vocab, ..LIMITS };
+    let options =
+        LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
+    runner::load(Device::Cpu, checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
+}
+
+/// Tokens, and the logits after the last of them.
+type Seen = Arc<Mutex<Vec<(Vec<u32>, Vec<f32>)>>>;
+
+/// Notes the tokens behind every row of logits, as the cache's slots hold them, and fails when told to.
+struct Recorder {
+    inner: Box<dyn Runner>,
+    vocab: usize,
+    tokens: HashMap<u32, u32>,
+    seen: Seen,
+    fail: Arc<Mutex<Option<u32>>>,
+}
+
+impl Runner for Recorder {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<&[f32]> {
+        self.tokens.extend(step.rows.iter().map(|row| (row.slot, row.token)));
+        let logits = self.inner.step(step)?;
+        let mut fail = self.fail.lock().unwrap();
+        match &mut *fail {
+            Some(0) => {
+                *fail = None;
+                return Err(Error::Device("as told".into()));
+            }
+            Some(steps) => *steps -= 1,
+            None => {}
+        }
+        for (&row, logits) in step.logits.iter().zip(logits.chunks_exact(self.vocab)) {
+            let row = &step.rows[row as usize];
+            let pages = &step.sequences[row.sequence as usize].pages;
+            let slot = |i: usize| pages[i / PAGE_ROWS] * PAGE_ROWS as u32 + (i % PAGE_ROWS) as u32;
+            let tokens = (0..row.visible as usize).map(|i| self.tokens[&slot(i)]).collect();
+            self.seen.lock().unwrap().push((tokens, logits.to_vec()));
+        }
+        Ok(logits)
+    }
+}
+
+struct Walk {
+    random: u64,
+    chats: Vec<ChatHistory>,
+    seen: Seen,
+    fail: Arc<Mutex<Option<u32>>>,
+}
+
+impl Walk {
+    fn below(&mut self, n: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % n
+    }
+
+    fn options(&mut self) -> GenerateOptions {
+        let sampling = Sampling { temperature: 1.5, ..Sampling::default() };
+        GenerateOptions {
+            max_new_tokens: 1 + self.below(20) as usize,
+            sampling: Some(sampling),
+            seed: Some(self.below(1 << 20)),
+            stop: vec!["a".into()],
+            ..GenerateOptions::default()
+        }
+    }
+
+    fn text(&mut self) -> String {
+        let words = ["hello", " world", "the", " <|im_end|>", "ü", "?"];
+        (0..1 + self.below(8)).map(|_| words[self.below(6) as usize]).collect()
+    }
+
+    fn step(&mut self) {
+        let (chat, text, options) = (self.below(2) as usize, self.text(), self.options());
+        match self.below(10) {
+            0 => self.chats[chat].reset(),
+            1 => self.chats[chat].set_system_prompt(Some(text)),
+            2 => {
+                self.chats[chat].user(text);
+                if let Ok(mut reply) = self.chats[chat].reply(&options) {
+                    reply.next();
+                }
+            }
+            3 => {
+                *self.fail.lock().unwrap() = Some(self.below(6) as u32);
+                self.turn(chat, text, &options);
+                *self.fail.lock().unwrap() = None;
+            }
+            4..=5 => {
+                let other = self.text();
+                let [a, b] = &mut self.chats[..] else { unreachable!() };
+                a.user(text);
+                b.user(other);
+                let (one, two) = (a.reply(&options), b.reply(&options));
+                let results = [one.map(|r| r.wait()), two.map(|r| r.wait())];
+                for (chat, result) in self.chats.iter_mut().zip(results) {
+                    if matches!(result, Err(Error::ContextFull { .. })) {
+                        chat.reset();
+                    }
+                }
+            }
+            _ => self.turn(chat, text, &options),
+        }
+    }
+
+    fn turn(&mut self, chat: usize, text: String, options: &GenerateOptions) {
+        let chat = &mut self.chats[chat];
+        chat.user(text);
+        match chat.reply(options).and_then(|reply| reply.wait()) {
+            Ok(_) | Err(Error::Step(_)) => {}
+            Err(Error::ContextFull { .. }) => chat.reset(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn incremental_equals_fresh() {
+    let folder = TempDir::new("equality");
+    let checkpoint = nano_models::open(&folder.write("tiny.gguf", Tiny::default().gguf())).unwrap();
+    for (kv, seed) in [(KvFormat::F32, 1), (KvFormat::F16, 2), (KvFormat::Q8, 3)] {
+        let inner = load(&*checkpoint, 2, kv);
+        let (vocab, seen, fail) = (inner.limits().vocab, Seen::default(), Arc::default());
+        let (noted, told) = (Arc::clone(&seen), Arc::clone(&fail));
+        let runner = Recorder { inner, vocab, tokens: HashMap::new(), seen: noted, fail: told };
+        let tokenizer = checkpoint.tokenizer().unwrap();
+        let template = Template::builtin("chat-ml");
+        let model = NanoModel::assemble(Box::new(runner), tokenizer.clone(), template, ModelInfo::default()).unwrap();
+        let chats = (0..2).map(|_| model.chat(ChatOptions::default()).unwrap()).collect();
+        let mut walk = Walk { random: seed, chats, seen, fail };
+        (0..60).for_each(|_| walk.step());
+
+        // The same model with one thread, which sees every sequence alone and in chunks of its own.
+        let fresh = NanoModel::assemble(load(&*checkpoint, 1, kv), tokenizer, None, ModelInfo::default()).unwrap();
+        let seen = walk.seen.lock().unwrap();
+        assert!(seen.len() > 200, "{}", seen.len());
+        for (tokens, logits) in seen.iter().step_by(3) {
+            let last = tokens.len() - 1;
+            fresh.score(tokens, last..tokens.len(), |_, found| assert_eq!(found, logits, "{kv:?}: {tokens:?}")).unwrap();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What can go wrong on this floor, in sentences that say what was found and what to do.
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Errors of models, generations and conversations.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A checkpoint, tokenizer or decoder failed.
+    #[error(transparent)]
+    Model(#[from] nano_models::Error),
+    /// A backend failed outside a step.
+    #[error(transparent)]
+    Kernel(#[from] nano_kernels::Error),
+    /// A chat template failed.
+    #[error(transparent)]
+    Template(#[from] nano_templates::Error),
+    /// There is no template to chat with.
+    #[error(
+        "{model} has no chat template: name one with --chat-template (built in: {known}; or a Jinja or JSON file), \
+         or use plain completion"
+    )]
+    NoTemplate {
+        /// The model's name.
+        model: String,
+        /// The built-in templates, separated by commas.
+        known: String,
+    },
+    /// An option cannot be used as it is.
+    #[error("{name} is {found}: {need}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// What was given.
+        found: String,
+        /// What would do.
+        need: &'static str,
+    },
+    /// Nothing to generate from.
+    #[error("nothing to continue: the prompt and the cache are both empty")]
+    EmptyPrompt,
+    /// A reply was asked for before anything was said.
+    #[error("the conversation has no message to reply to: append one first")]
+    NoMessage,
+    /// A message that is not there.
+    #[error("there is no message {index}: the conversation has {messages}")]
+    NoSuchMessage {
+        /// The index asked for.
+        index: usize,
+        /// Messages in the conversation.
+        messages: usize,
+    },
+    /// A token that the model does not have.
+    #[error("token {token} is not in the vocabulary of {vocab}")]
+    Token {
+        /// The token's id.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// The tokens do not fit into the context. Nothing was fed.
+    #[error(
+        "the context is full: {needed} tokens are needed and it holds {available}; shorten the text, start over with a \
+         reset, or raise --max-context-len"
+    )]
+    ContextFull {
+        /// Tokens that the sequence would have.
+        needed: usize,
+        /// Tokens that the context holds.
+        available: usize,
+    },
+    /// The cache's pages are all taken, and no sequence in flight would give some back.
+    #[error(
+        "the cache is full: {needed} more pages of 32 tokens are needed and {free} of {pages} are free; end or reset \
+         another conversation, or raise --memory"
+    )]
+    PoolFull {
+        /// Pages needed.
+        needed: usize,
+        /// Pages free.
+        free: usize,
+        /// Pages in all.
+        pages: usize,
+    },
+    /// A cache was used with a model that did not make it.
+    #[error("this cache belongs to another model: make one with NanoModel::cache")]
+    ForeignCache,
+    /// Weights, or weights and the smallest cache, do not fit into memory.
+    #[error(
+        "{model} needs {needed} bytes of memory ({weights} for weights) and {budget} may be used: take a smaller model, \
+         --quantization q4f16, or raise --memory"
+    )]
+    Memory {
+        /// The model's name.
+        model: String,
+        /// Bytes needed at least.
+        needed: u64,
+        /// Bytes of weights among them.
+        weights: u64,
+        /// Bytes that may be used.
+        budget: u64,
+    },
+    /// A device that is not here.
+    #[error("{0}")]
+    Device(String),
+    /// Logits that are no numbers.
+    #[error("the model's logits are not finite ({found} at token {token}): the weights are damaged or out of range")]
+    Logits {
+        /// The first token with such a value.
+        token: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A step failed; the sequences in it were rolled back.
+    #[error("the engine failed in a step: {0}")]
+    Step(String),
+    /// The engine's thread is gone.
+    #[error("the engine has stopped")]
+    Stopped,
+}

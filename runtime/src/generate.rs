@@ -1,0 +1,250 @@
+//! What a user sees of a generation: the options that go in, the events that come out, and the handle that yields
+//! them. The work is done elsewhere, by the worker.
+
+use crate::model::Shared;
+use crate::stream::{Bell, Reader};
+use crate::{Error, KvCache, Result, Sampling, Stats};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How to generate, and when to stop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// Tokens to sample at most.
+    pub max_new_tokens: usize,
+    /// Tokens that must have been sampled before a stop token or a stop string counts.
+    pub min_new_tokens: usize,
+    /// How to draw tokens; `None` takes the most likely one, of equals the lowest id.
+    pub sampling: Option<Sampling>,
+    /// Divides positive and multiplies negative logits of tokens among the last [`PENALTY_WINDOW`]; 1 does nothing.
+    /// Control tokens are never penalised: they are the conversation's frame.
+    ///
+    /// [`PENALTY_WINDOW`]: crate::PENALTY_WINDOW
+    pub repetition_penalty: f32,
+    /// Taken from the logits of tokens among the last [`PENALTY_WINDOW`](crate::PENALTY_WINDOW).
+    pub presence_penalty: f32,
+    /// Taken from those logits once per occurrence.
+    pub frequency_penalty: f32,
+    /// Same seed and same input, same text. `None` takes a new one each time.
+    pub seed: Option<u64>,
+    /// Texts that end the generation and are not shown. One that spells a control token stands for that token.
+    pub stop: Vec<String>,
+    /// Go on after the model's own stop tokens.
+    pub ignore_eos: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 128,
+            min_new_tokens: 0,
+            sampling: None,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: None,
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+}
+
+impl GenerateOptions {
+    /// Looks for values that cannot be used.
+    pub fn check(&self) -> Result<()> {
+        let number = |name, value: f32, fits: bool, need| {
+            if fits && value.is_finite() { Ok(()) } else { Err(Error::Option { name, found: value.to_string(), need }) }
+        };
+        if self.max_new_tokens == 0 {
+            return Err(Error::Option { name: "max_new_tokens", found: "0".into(), need: "it must be 1 or more" });
+        }
+        if self.min_new_tokens > self.max_new_tokens {
+            let found = format!("{}, and max_new_tokens is {}", self.min_new_tokens, self.max_new_tokens);
+            return Err(Error::Option { name: "min_new_tokens", found, need: "it must not be larger" });
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::Option { name: "stop", found: "an empty text".into(), need: "it would match anywhere" });
+        }
+        number("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "it must be above 0")?;
+        number("presence_penalty", self.presence_penalty, true, "it must be a number")?;
+        number("frequency_penalty", self.frequency_penalty, true, "it must be a number")?;
+        if let Some(Sampling { temperature, top_p, min_p, .. }) = self.sampling {
+            number("temperature", temperature, temperature >= 0.0, "it must be 0 or more")?;
+            number("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "it must be above 0 and at most 1")?;
+            number("min_p", min_p, (0.0..=1.0).contains(&min_p), "it must be between 0 and 1")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// A stop token or a stop string.
+    Stop,
+    /// `max_new_tokens` were sampled.
+    Length,
+    /// It was stopped from outside.
+    Cancelled,
+    /// The context is full.
+    Context,
+}
+
+impl Finish {
+    /// The name used in events for other programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::Cancelled => "cancelled",
+            Finish::Context => "context",
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// New text: whole characters, and nothing that may belong to a stop string.
+    Text(String),
+    /// The end; nothing follows.
+    Done(Box<Output>),
+}
+
+/// A finished generation.
+#[derive(Debug)]
+pub struct Output {
+    /// The whole text, as it was shown.
+    pub text: String,
+    /// The tokens as they were sampled, those of a stop included.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What it took.
+    pub stats: Stats,
+    /// The cache with all rows that were fed. For a reply of a conversation, which keeps its cache, an empty one.
+    pub cache: KvCache,
+    /// Tokens that belong after those in the cache and have no row yet; to go on, they come first in the next prompt.
+    /// Usually the last token sampled: after a stop string the text before it, after a cancelled prefill the rest of
+    /// the prompt.
+    pub pending: Vec<u32>,
+    /// The stop token that ended the generation. It is also the last of `pending`.
+    pub stop_token: Option<u32>,
+}
+
+/// What the worker writes into a sequence's stream.
+pub(crate) enum Note {
+    Text(String),
+    Done(Box<Output>),
+    Failed(Error, KvCache),
+    /// Rows of logits, one after the other, from the row with this index on.
+    Logits(usize, Vec<f32>),
+    Scored,
+}
+
+/// Stops a generation from anywhere, for instance from the handler of Ctrl-C.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    flag: Arc<AtomicBool>,
+    bell: Arc<Bell>,
+}
+
+impl Stopper {
+    pub(crate) fn new(bell: Arc<Bell>) -> Self {
+        Self { flag: Arc::default(), bell }
+    }
+
+    /// Asks the generation to end within the step that is running. Text so far is kept.
+    pub fn stop(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// Whether it was asked to.
+    pub fn is_stopped(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+}
+
+/// A generation under way: an iterator of events that ends after [`Event::Done`] or the first error.
+///
+/// Dropping it cancels the generation and its cache is lost; [`into_cache`](Generation::into_cache) saves the cache.
+pub struct Generation {
+    // Dropped first: the worker may only end once no reader is left.
+    notes: Option<Reader<Note>>,
+    stopper: Stopper,
+    cache: Option<KvCache>,
+    model: Arc<Shared>,
+}
+
+impl Generation {
+    pub(crate) fn new(notes: Reader<Note>, stopper: Stopper, model: Arc<Shared>) -> Self {
+        Self { notes: Some(notes), stopper, cache: None, model }
+    }
+
+    /// Asks for an early end: the events that are still to come end with [`Finish::Cancelled`].
+    pub fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// A handle that stops this generation from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Result<Output> {
+        self.finish()
+    }
+
+    /// Ends the generation if it is still going, and gives back its cache: with all rows fed so far, or after an error
+    /// as it was before. Empty if [`Event::Done`], which holds the cache, was already read.
+    pub fn into_cache(mut self) -> KvCache {
+        self.stop();
+        match self.finish() {
+            Ok(output) => output.cache,
+            Err(_) => self.cache.take().unwrap_or_else(|| self.model.cache()),
+        }
+    }
+
+    /// Reads to the end.
+    pub(crate) fn finish(&mut self) -> Result<Output> {
+        for event in &mut *self {
+            if let Event::Done(output) = event? {
+                return Ok(*output);
+            }
+        }
+        Err(Error::Stopped)
+    }
+
+    /// The next rows of logits of a scoring run.
+    pub(crate) fn next_logits(&mut self) -> Option<Result<(usize, Vec<f32>)>> {
+        match self.notes.as_ref()?.next() {
+            Some(Note::Logits(first, rows)) => Some(Ok((first, rows))),
+            Some(Note::Failed(error, _)) => {
+                self.notes = None;
+                Some(Err(error))
+            }
+            Some(_) => None,
+            None => Some(Err(Error::Stopped)),
+        }
+    }
+}
+
+impl Iterator for Generation {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Result<Event>> {
+        let event = match self.notes.as_ref()?.next() {
+            Some(Note::Text(text)) => return Some(Ok(Event::Text(text))),
+            Some(Note::Done(output)) => Ok(Event::Done(output)),
+            Some(Note::Failed(error, cache)) => {
+                self.cache = Some(cache);
+                Err(error)
+            }
+            Some(Note::Logits(..) | Note::Scored) | None => Err(Error::Stopped),
+        };
+        self.notes = None;
+        Some(event)
+    }
+}

@@ -1,0 +1,52 @@
+//! Conversations with language models.
+//!
+//! A [`NanoModel`] is a loaded model with an engine thread. [`generate`](NanoModel::generate) continues tokens and
+//! gives a [`Generation`], an iterator of [`Event`]s; [`chat`](NanoModel::chat) starts a [`ChatHistory`], which keeps
+//! messages and a [`KvCache`] in step, so that a turn costs what is new in it. Any number of them run at once: the
+//! engine puts rows of several sequences into one step, and never waits for a reader.
+//!
+//! What a step computes is the business of the crates below, reached through [`Runner`]. What is deliberately not here:
+//! terminals, HTTP, environment variables, and any machine's name outside of `runner`.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod chat;
+#[cfg(test)]
+mod equality_tests;
+mod error;
+mod generate;
+mod info;
+mod memory;
+mod model;
+mod open;
+mod penalty;
+mod reply;
+mod runner;
+mod sample;
+mod schedule;
+mod segments;
+mod sequence;
+mod stats;
+mod stop;
+mod stream;
+mod transcript;
+mod worker;
+
+pub use cache::KvCache;
+pub use chat::{ChatHistory, ChatOptions};
+pub use error::{Error, Result};
+pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
+pub use info::{Memory, ModelInfo};
+pub use model::NanoModel;
+pub use open::{LoadEvent, ModelOptions};
+pub use penalty::PENALTY_WINDOW;
+pub use reply::Reply;
+pub use runner::{Device, Formats, Limits, Runner};
+pub use sample::Sampling;
+pub use stats::Stats;
+
+// What the signatures above speak of, so that users need no other crate.
+pub use nano_kernels::KvFormat;
+pub use nano_models::{Quantization, Spec, Tokenizer};
+pub use nano_templates::{Content, Message, Part, Template, Vars};

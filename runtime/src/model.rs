@@ -1,0 +1,212 @@
+//! A loaded model: the door to everything that runs on it. Loading is in `open`, conversations are in `chat`.
+
+use crate::cache::PagePool;
+use crate::generate::{Note, Stopper};
+use crate::sequence::{Goal, Sequence};
+use crate::stream::{Bell, stream};
+use crate::transcript::Transcript;
+use crate::worker::Worker;
+use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result, Runner};
+use nano_models::{Control, Tokenizer};
+use nano_templates::Template;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Text events that a stream holds before its sequence pauses.
+const TEXT_EVENTS: usize = 64;
+/// Steps of logits that a stream holds; each may take some megabytes.
+const LOGITS_EVENTS: usize = 1;
+
+/// A model, its tokenizer and its chat template, with an engine thread that runs all generations on it.
+///
+/// Clones share the model; the engine ends when the last clone, conversation and generation is gone.
+#[derive(Clone)]
+pub struct NanoModel(pub(crate) Arc<Shared>);
+
+/// What all users of a model share.
+pub(crate) struct Shared {
+    worker: Worker,
+    bell: Arc<Bell>,
+    pool: Arc<PagePool>,
+    limits: Limits,
+    tokenizer: Tokenizer,
+    template: Option<Template>,
+    info: ModelInfo,
+}
+
+impl NanoModel {
+    /// A model on any runner; how tests run one without weights.
+    ///
+    /// # Panics
+    /// If a limit of the runner is 0.
+    pub fn with_runner(runner: Box<dyn Runner>, tokenizer: Tokenizer, template: Option<Template>) -> Result<Self> {
+        let limits = runner.limits();
+        let info = ModelInfo {
+            name: "model".into(),
+            context: limits.context,
+            template: template.as_ref().map(|t| t.name().to_owned()),
+            stop_tokens: tokenizer.stop().to_vec(),
+            ..ModelInfo::default()
+        };
+        Self::assemble(runner, tokenizer, template, info)
+    }
+
+    pub(crate) fn assemble(
+        runner: Box<dyn Runner>,
+        tokenizer: Tokenizer,
+        template: Option<Template>,
+        info: ModelInfo,
+    ) -> Result<Self> {
+        let limits = runner.limits();
+        let Limits { rows, logits_rows, sequences, vocab, pages, context } = limits;
+        assert!([rows, logits_rows, sequences, vocab, pages, context].iter().all(|&l| l > 0), "{limits:?}");
+        let bell = Arc::new(Bell::default());
+        let pool = Arc::new(PagePool::new(pages, Arc::clone(&bell)));
+        let worker = Worker::spawn(runner, Arc::clone(&bell))?;
+        Ok(Self(Arc::new(Shared { worker, bell, pool, limits, tokenizer, template, info })))
+    }
+
+    /// What was loaded, and how.
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.info
+    }
+
+    /// The sizes that the engine works within.
+    pub fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The model's chat template.
+    pub fn template(&self) -> Option<&Template> {
+        self.0.template.as_ref()
+    }
+
+    /// An empty cache. It takes no pages until something is fed.
+    pub fn cache(&self) -> KvCache {
+        self.0.cache()
+    }
+
+    /// Appends the tokens of `prompt` to a cache and generates from there.
+    ///
+    /// An empty prompt generates from the cache's last token, whose row is computed again for its logits. What cannot
+    /// be done is the generation's first event, and the cache comes back with
+    /// [`into_cache`](Generation::into_cache).
+    pub fn generate(&self, prompt: Vec<u32>, cache: KvCache, options: &GenerateOptions) -> Generation {
+        self.0.generate(prompt, cache, options, &[], Instant::now())
+    }
+
+    /// Continues a text, without a template. The tokenizer's beginning-of-sequence token comes first if the model
+    /// wants one; spellings of control tokens are text.
+    pub fn complete(&self, text: &str, options: &GenerateOptions) -> Result<Generation> {
+        let asked = Instant::now();
+        let tokenizer = &self.0.tokenizer;
+        let mut prompt: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
+        prompt.extend(tokenizer.encode(text, Control::Text)?);
+        Ok(self.0.generate(prompt, self.cache(), options, &[], asked))
+    }
+
+    /// Feeds `tokens` to an empty cache and calls `each` with the index and the logits after every token in `rows`, in
+    /// order.
+    pub fn score(&self, tokens: &[u32], rows: Range<usize>, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
+        let vocab = self.0.limits.vocab;
+        let mut run = self.0.score(&tokens[..rows.end.min(tokens.len())], rows.start)?;
+        while let Some(logits) = run.next_logits() {
+            let (first, values) = logits?;
+            for (row, logits) in values.chunks_exact(vocab).enumerate() {
+                each(first + row, logits);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a conversation.
+    pub fn chat(&self, options: ChatOptions) -> Result<ChatHistory> {
+        ChatHistory::new(self.clone(), options)
+    }
+}
+
+impl Shared {
+    pub(crate) fn cache(&self) -> KvCache {
+        KvCache::new(Arc::clone(&self.pool))
+    }
+
+    /// `stop_tokens` come besides those of the model and of the options.
+    pub(crate) fn generate(
+        self: &Arc<Self>,
+        mut prompt: Vec<u32>,
+        mut cache: KvCache,
+        options: &GenerateOptions,
+        stop_tokens: &[u32],
+        asked: Instant,
+    ) -> Generation {
+        let (notes, reader) = stream(TEXT_EVENTS, Arc::clone(&self.bell));
+        let stopper = Stopper::new(Arc::clone(&self.bell));
+        let generation = Generation::new(reader, stopper.clone(), Arc::clone(self));
+        match self.prepare(&prompt, &cache, options) {
+            Err(error) => notes.push(Note::Failed(error, cache)),
+            Ok((mut tokens, strings)) => {
+                tokens.extend_from_slice(stop_tokens);
+                if prompt.is_empty() {
+                    prompt.extend(cache.tokens().last());
+                    cache.truncate(cache.len() - 1);
+                }
+                let recent: Vec<u32> = cache.tokens().iter().chain(&prompt).copied().collect();
+                let transcript = Transcript::new(&self.tokenizer, options, tokens, strings, &recent);
+                let goal = Goal::Write(Box::new(transcript));
+                let tokenizer = self.tokenizer.clone();
+                self.worker.start(Sequence::new(cache, prompt, goal, notes, stopper, tokenizer, asked));
+            }
+        }
+        generation
+    }
+
+    /// Checks a request, and sorts its stops into tokens and strings.
+    fn prepare(&self, prompt: &[u32], cache: &KvCache, options: &GenerateOptions) -> Result<(Vec<u32>, Vec<String>)> {
+        options.check()?;
+        if !cache.is_of(&self.pool) {
+            return Err(Error::ForeignCache);
+        }
+        if prompt.is_empty() && cache.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        self.check_tokens(prompt, cache.len())?;
+        let mut tokens = if options.ignore_eos { Vec::new() } else { self.tokenizer.stop().to_vec() };
+        let mut strings = Vec::new();
+        for stop in &options.stop {
+            match self.tokenizer.encode(stop, Control::Parse)?[..] {
+                [token] if self.tokenizer.is_control(token) => tokens.push(token),
+                _ => strings.push(stop.clone()),
+            }
+        }
+        Ok((tokens, strings))
+    }
+
+    fn check_tokens(&self, tokens: &[u32], held: usize) -> Result<()> {
+        let Limits { vocab, context: available, .. } = self.limits;
+        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab) {
+            return Err(Error::Token { token, vocab });
+        }
+        let needed = held + tokens.len();
+        if needed > available { Err(Error::ContextFull { needed, available }) } else { Ok(()) }
+    }
+
+    fn score(self: &Arc<Self>, tokens: &[u32], from: usize) -> Result<Generation> {
+        self.check_tokens(tokens, 0)?;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let (notes, reader) = stream(LOGITS_EVENTS, Arc::clone(&self.bell));
+        let stopper = Stopper::new(Arc::clone(&self.bell));
+        let generation = Generation::new(reader, stopper.clone(), Arc::clone(self));
+        let (goal, tokenizer) = (Goal::Score { from }, self.tokenizer.clone());
+        let feed = tokens.to_vec();
+        self.worker.start(Sequence::new(self.cache(), feed, goal, notes, stopper, tokenizer, Instant::now()));
+        Ok(generation)
+    }
+}

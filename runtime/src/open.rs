@@ -1,0 +1,201 @@
+//! From a path to a running model: what may be asked for, what is told while it loads, and in which order it is done.
+
+use crate::memory::{available, fit};
+use crate::runner::{self, Device, Limits};
+use crate::{Error, Memory, ModelInfo, NanoModel, Result};
+use nano_kernels::KvFormat;
+use nano_models::{Checkpoint, LoadOptions, Quantization, Spec, Tokenizer};
+use nano_templates::Template;
+use std::path::Path;
+use std::time::Instant;
+
+/// Rows in one step: long prompts are fed in chunks of this size.
+const ROWS: usize = 256;
+/// Sequences in one step.
+const SEQUENCES: usize = 16;
+/// Values in one step's logits, unless that would be less than a row for every sequence.
+const LOGITS: usize = 1 << 22;
+/// Conversations of full length that the cache has room for, unless told otherwise.
+const CONVERSATIONS: usize = 4;
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelOptions {
+    /// Quantizes weights while loading; `None` keeps the checkpoint's formats.
+    pub quantization: Option<Quantization>,
+    /// Where the model runs.
+    pub device: Device,
+    /// Threads that compute; `None` takes as many as there are cores.
+    pub threads: Option<usize>,
+    /// Tokens that a conversation may hold; `None` takes the model's own maximum. Reduced to what fits into memory.
+    pub max_context_len: Option<usize>,
+    /// Bytes that weights and cache may take; `None` takes most of what is free.
+    pub memory: Option<u64>,
+    /// How keys and values are stored; `None` takes f16, or f32 under [`Quantization::F32`].
+    pub kv_cache: Option<KvFormat>,
+    /// Conversations of full length that the cache has room for, if memory allows; `None` takes 4.
+    pub max_sequences: Option<usize>,
+    /// In place of the model's own chat template.
+    pub template: Option<Template>,
+}
+
+/// What is told while a model loads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadEvent {
+    /// So many bytes of the checkpoint are loaded.
+    Progress {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Something the user should know; a sentence.
+    Notice(String),
+}
+
+impl NanoModel {
+    /// Loads a model from a GGUF file or a Hugging Face folder.
+    pub fn open(path: &Path, options: ModelOptions, mut progress: impl FnMut(LoadEvent)) -> Result<Self> {
+        let started = Instant::now();
+        let opened = Opened::new(path, &options)?;
+        let Opened { checkpoint, spec, device, load, kv, limits, .. } = &opened;
+        // Reading a vocabulary takes about as long as reading a small model's weights.
+        let (tokenizer, loaded) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
+            let mut report = |p: nano_models::Progress| {
+                progress(LoadEvent::Progress { done: p.done_bytes, total: p.total_bytes });
+            };
+            let loaded = runner::load(*device, &**checkpoint, spec, load, *kv, *limits, &mut report);
+            (tokenizer.join(), loaded)
+        });
+        let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (runner, report) = loaded?;
+        let (template, notice) = opened.template(&options)?;
+        for notice in opened.notices.iter().chain(&report.notices).chain(&notice) {
+            progress(LoadEvent::Notice(notice.clone()));
+        }
+        let mut info = opened.info(path, &tokenizer, template.as_ref());
+        info.formats = report.formats;
+        info.load_time = started.elapsed().as_secs_f64();
+        Self::assemble(runner, tokenizer, template, info)
+    }
+}
+
+impl ModelInfo {
+    /// What [`NanoModel::open`] would load, without loading weights.
+    pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
+        let opened = Opened::new(path, options)?;
+        let tokenizer = opened.checkpoint.tokenizer()?;
+        let (template, _) = opened.template(options)?;
+        Ok(opened.info(path, &tokenizer, template.as_ref()))
+    }
+}
+
+/// A checkpoint whose weights are not read yet, and what was decided about it.
+struct Opened {
+    checkpoint: Box<dyn Checkpoint>,
+    spec: Spec,
+    device: Device,
+    load: LoadOptions,
+    kv: KvFormat,
+    limits: Limits,
+    memory: Memory,
+    notices: Vec<String>,
+}
+
+impl Opened {
+    fn new(path: &Path, options: &ModelOptions) -> Result<Self> {
+        check(options)?;
+        let device = options.device.find()?;
+        let checkpoint = nano_models::open(path)?;
+        let spec = Spec::read(&*checkpoint)?;
+        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let logits_rows = (LOGITS / spec.vocab.max(1)).clamp(SEQUENCES, 4 * SEQUENCES);
+        let load = LoadOptions { quantization: options.quantization, rows: ROWS, logits_rows, threads };
+        let exact = options.quantization == Some(Quantization::F32);
+        let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
+        let plan = runner::plan(device, &*checkpoint, &spec, &load, kv)?;
+
+        // Of what is free, a tenth is left to others.
+        let budget = options.memory.or_else(|| Some(available()? / 10 * 9)).unwrap_or(u64::MAX);
+        let wanted = options.max_context_len.unwrap_or(spec.context);
+        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
+        let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
+            model: name(path),
+            needed,
+            weights: plan.weights_bytes,
+            budget,
+        })?;
+        let mut notices = Vec::new();
+        if fit.context < wanted {
+            let (context, weights) = (fit.context, plan.weights_bytes);
+            notices.push(format!(
+                "the context is {context} tokens instead of {wanted}: that is what fits into {budget} bytes of memory \
+                 beside {weights} bytes of weights"
+            ));
+        }
+        if fit.context > spec.context {
+            notices.push(format!(
+                "the context is {} tokens and the model was made for {}: expect nonsense beyond that",
+                fit.context, spec.context
+            ));
+        }
+        let limits = Limits {
+            rows: ROWS,
+            logits_rows,
+            sequences: SEQUENCES,
+            vocab: spec.vocab,
+            pages: fit.pages,
+            context: fit.context,
+        };
+        let memory = Memory::new(&plan, fit.context);
+        Ok(Self { checkpoint, spec, device, load, kv, limits, memory, notices })
+    }
+
+    /// The template that was asked for, or the model's own. One that cannot be used is no reason not to load: a
+    /// notice says so, and only a conversation needs one.
+    fn template(&self, options: &ModelOptions) -> Result<(Option<Template>, Option<String>)> {
+        if let Some(template) = &options.template {
+            return Ok((Some(template.clone()), None));
+        }
+        let Some(source) = self.checkpoint.chat_template()? else { return Ok((None, None)) };
+        Ok(match Template::jinja("the model's own", &source) {
+            Ok(template) => (Some(template), None),
+            Err(error) => (None, Some(format!("the model's own chat template cannot be used: {error}"))),
+        })
+    }
+
+    fn info(&self, path: &Path, tokenizer: &Tokenizer, template: Option<&Template>) -> ModelInfo {
+        ModelInfo {
+            name: name(path),
+            spec: Some(self.spec.clone()),
+            device: self.device.as_str(),
+            threads: self.load.threads,
+            context: self.limits.context,
+            kv_format: Some(self.kv),
+            memory: self.memory,
+            template: template.map(|t| t.name().to_owned()),
+            stop_tokens: tokenizer.stop().to_vec(),
+            ..ModelInfo::default()
+        }
+    }
+}
+
+fn check(options: &ModelOptions) -> Result<()> {
+    for (name, value) in [
+        ("threads", options.threads),
+        ("max_context_len", options.max_context_len),
+        ("max_sequences", options.max_sequences),
+    ] {
+        if value == Some(0) {
+            return Err(Error::Option { name, found: "0".into(), need: "it must be 1 or more" });
+        }
+    }
+    Ok(())
+}
+
+/// The last part of a path, without the ending of a file.
+fn name(path: &Path) -> String {
+    let part = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    part.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,129 @@
+//! Tests of the sampler, against a slow and plain definition.
+
+use super::*;
+
+fn logits(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random(seed);
+    (0..n).map(|_| (random.unit() * 20.0 - 10.0) as f32).collect()
+}
+
+fn kept(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
+    let mut candidates = Vec::new();
+    select(&mut candidates, logits, logits[argmax(logits).unwrap()], sampling);
+    let mut tokens: Vec<u32> = candidates.iter().map(|c| c.token).collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+/// Sorts everything.
+fn plain(logits: &[f32], sampling: &Sampling) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+    if sampling.top_k > 0 {
+        order.truncate(sampling.top_k);
+    }
+    let max = logits[order[0] as usize];
+    let weight = |t: u32| f64::from(((logits[t as usize] - max) / sampling.temperature).exp());
+    let whole: f64 = order.iter().map(|&t| weight(t)).sum();
+    let mut sum = 0.0;
+    let end = order.iter().position(|&t| {
+        sum += weight(t);
+        sum >= whole * f64::from(sampling.top_p)
+    });
+    if sampling.top_p < 1.0 {
+        order.truncate(end.unwrap() + 1);
+    }
+    order.retain(|&t| weight(t) >= f64::from(sampling.min_p));
+    order.sort_unstable();
+    order
+}
+
+#[test]
+fn selects_what_a_full_sort_selects() {
+    for n in [1, 7, 300, 5_000] {
+        for seed in 0..5 {
+            let logits = logits(n, seed);
+            for (top_k, top_p, min_p) in
+                [(0, 1.0, 0.0), (40, 1.0, 0.0), (0, 0.9, 0.0), (0, 0.9999, 0.0), (0, 1.0, 0.1), (40, 0.8, 0.05), (600, 0.99, 0.0)]
+            {
+                for temperature in [0.5, 8.0] {
+                    let sampling = Sampling { temperature, top_k, top_p, min_p };
+                    assert_eq!(kept(&logits, &sampling), plain(&logits, &sampling), "{n} {seed} {sampling:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_at_the_edge_go_to_the_lowest_ids() {
+    let logits = vec![1.0; 2_000];
+    assert_eq!(kept(&logits, &Sampling { top_k: 3, top_p: 1.0, ..Sampling::default() }), [0, 1, 2]);
+    assert_eq!(argmax(&[0.0, 3.0, 3.0]).unwrap(), 1);
+}
+
+#[test]
+fn frequencies_follow_the_probabilities() {
+    let logits: Vec<f32> = [0.5f32, 0.3, 0.2].iter().map(|p| p.ln()).collect();
+    let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+    let options = GenerateOptions { sampling: Some(sampling), seed: Some(1), ..GenerateOptions::default() };
+    let mut sampler = Sampler::new(&options);
+    let mut counts = [0u32; 3];
+    (0..20_000).for_each(|_| counts[sampler.sample(&logits, &[]).unwrap() as usize] += 1);
+    for (count, share) in counts.iter().zip([0.5, 0.3, 0.2]) {
+        assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.015, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_its_draws() {
+    let draws = |seed| {
+        let options = GenerateOptions { sampling: Some(Sampling::default()), seed, ..GenerateOptions::default() };
+        let mut sampler = Sampler::new(&options);
+        (0..64).map(|i| sampler.sample(&logits(100, i), &[]).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(draws(Some(7)), draws(Some(7)));
+    assert_ne!(draws(Some(7)), draws(Some(8)));
+    assert_ne!(draws(None), draws(None));
+}
+
+#[test]
+fn splitmix_gives_the_published_numbers() {
+    // The first outputs for the state 1234567, from the reference implementation's own test.
+    let mut random = Random(1_234_567);
+    let found: Vec<u64> = (0..3).map(|_| random.next()).collect();
+    assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+}
+
+#[test]
+fn greedy_unless_asked_otherwise() {
+    let zero = Sampling { temperature: 0.0, ..Sampling::default() };
+    for sampling in [None, Some(zero)] {
+        let mut sampler = Sampler::new(&GenerateOptions { sampling, ..GenerateOptions::default() });
+        assert_eq!(sampler.sample(&[0.0, 2.0, 1.0], &[]).unwrap(), 1);
+        assert_eq!(sampler.sample(&[0.0, 2.0, 1.0], &[1]).unwrap(), 2);
+    }
+}
+
+#[test]
+fn broken_logits_are_an_error_wherever_they_stand() {
+    for broken in [f32::NAN, f32::INFINITY] {
+        for at in [0, 7, 8, 16] {
+            let mut logits = vec![0.0; 17];
+            logits[at] = broken;
+            let error = argmax(&logits).unwrap_err();
+            assert!(matches!(error, Error::Logits { token, .. } if token == at), "{error}");
+        }
+    }
+    assert!(argmax(&[f32::NEG_INFINITY; 3]).is_err());
+    assert!(argmax(&[]).is_err());
+}
+
+#[test]
+fn penalties_move_the_choice() {
+    let options = GenerateOptions { repetition_penalty: 1.5, ..GenerateOptions::default() };
+    let mut sampler = Sampler::new(&options);
+    assert_eq!(sampler.sample(&[2.0, 1.9], &[]).unwrap(), 0);
+    sampler.saw(0);
+    assert_eq!(sampler.sample(&[2.0, 1.9], &[]).unwrap(), 1);
+}

@@ -1,0 +1,217 @@
+//! One sequence in flight: a cache, tokens that wait to be fed, and what becomes of the logits. Which sequence is fed
+//! when is not decided here.
+
+use crate::generate::{Note, Stopper};
+use crate::schedule::Demand;
+use crate::stream::Outlet;
+use crate::transcript::{Ending, Transcript};
+use crate::{Error, Finish, KvCache, Output, Result, Stats};
+use nano_kernels::{Row, SequenceRows, Step};
+use nano_models::Tokenizer;
+use std::time::Instant;
+
+/// A generation or a scoring run, as the worker holds it.
+pub(crate) struct Sequence {
+    cache: KvCache,
+    /// Rows at the start: what an error rolls back to.
+    mark: usize,
+    /// Tokens to feed, the prompt first, and how many of them were.
+    feed: Vec<u32>,
+    fed: usize,
+    prompt: usize,
+    goal: Goal,
+    notes: Outlet<Note>,
+    stopper: Stopper,
+    clock: Clock,
+    tokenizer: Tokenizer,
+}
+
+pub(crate) enum Goal {
+    /// Sample a reply.
+    Write(Box<Transcript>),
+    /// Report the logits of all rows from this token of the feed on.
+    Score { from: usize },
+}
+
+struct Clock {
+    asked: Instant,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Sequence {
+    /// `feed` is not empty and follows what the cache holds.
+    pub(crate) fn new(
+        cache: KvCache,
+        feed: Vec<u32>,
+        goal: Goal,
+        notes: Outlet<Note>,
+        stopper: Stopper,
+        tokenizer: Tokenizer,
+        asked: Instant,
+    ) -> Self {
+        let clock = Clock { asked, started: None, first: None, last: None };
+        let (mark, prompt) = (cache.len(), feed.len());
+        Self { cache, mark, feed, fed: 0, prompt, goal, notes, stopper, clock, tokenizer }
+    }
+
+    pub(crate) fn asked(&self) -> Instant {
+        self.clock.asked
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.notes.is_abandoned()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopper.is_stopped()
+    }
+
+    /// Its reader is behind.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.notes.is_full()
+    }
+
+    /// Takes pages for all that waits to be fed.
+    pub(crate) fn reserve(&mut self) -> Result<()> {
+        self.cache.reserve(self.feed.len() - self.fed)
+    }
+
+    /// The rows it could feed now.
+    pub(crate) fn demand(&self) -> Demand {
+        let rows = self.feed.len() - self.fed;
+        let silent = match self.goal {
+            Goal::Write(_) => rows - 1,
+            Goal::Score { from } => from.saturating_sub(self.fed).min(rows),
+        };
+        Demand { rows, silent }
+    }
+
+    /// Adds its next `count` rows to a step, as the step's sequence number `index`.
+    pub(crate) fn fill(&mut self, step: &mut Step, index: usize, count: usize) {
+        self.clock.started.get_or_insert_with(Instant::now);
+        let silent = self.demand().silent;
+        if step.sequences.len() <= index {
+            step.sequences.push(SequenceRows::default());
+        }
+        let pages = &mut step.sequences[index].pages;
+        pages.clear();
+        pages.extend_from_slice(self.cache.pages());
+        for (i, &token) in self.feed[self.fed..self.fed + count].iter().enumerate() {
+            if i >= silent {
+                step.logits.push(step.rows.len() as u32);
+            }
+            let position = self.cache.len() + i;
+            let (slot, visible) = (self.cache.slot(position), position as u32 + 1);
+            step.rows.push(Row { token, position: position as u32, slot, sequence: index as u32, visible });
+        }
+    }
+
+    /// The step wrote `count` rows; `logits` are those of them that wanted some. Returns how the sequence ends, if it
+    /// does. `context` is how many rows it may have.
+    pub(crate) fn accept(&mut self, count: usize, logits: &[f32], context: usize) -> Result<Option<End>> {
+        let first = self.fed + self.demand().silent.min(count);
+        self.cache.wrote(&self.feed[self.fed..self.fed + count]);
+        self.fed += count;
+        match &mut self.goal {
+            Goal::Score { .. } => {
+                if !logits.is_empty() {
+                    self.notes.push(Note::Logits(first, logits.to_vec()));
+                }
+                Ok((self.fed == self.feed.len()).then_some(End::Scored))
+            }
+            Goal::Write(_) if logits.is_empty() => Ok(None),
+            Goal::Write(transcript) => {
+                let (text, ending) = transcript.sample(logits)?;
+                let now = Instant::now();
+                self.clock.first.get_or_insert(now);
+                self.clock.last = Some(now);
+                if !text.is_empty() {
+                    self.notes.push(Note::Text(text));
+                }
+                if let Some(ending) = ending {
+                    return Ok(Some(End::Written(ending)));
+                }
+                if self.cache.len() >= context {
+                    return Ok(Some(self.end(Finish::Context)));
+                }
+                self.feed.extend(transcript.tokens().last());
+                Ok(None)
+            }
+        }
+    }
+
+    /// How it ends if it is ended from outside.
+    pub(crate) fn end(&mut self, finish: Finish) -> End {
+        let Goal::Write(transcript) = &mut self.goal else { return End::Scored };
+        let (text, ending) = transcript.end(finish);
+        if !text.is_empty() {
+            self.notes.push(Note::Text(text));
+        }
+        End::Written(ending)
+    }
+
+    /// Reports the end.
+    pub(crate) fn finish(self, end: End, bytes_per_token: u64) {
+        let (Goal::Write(transcript), End::Written(ending)) = (self.goal, end) else {
+            return self.notes.push(Note::Scored);
+        };
+        let (text, tokens) = transcript.into_parts();
+        let mut cache = self.cache;
+        // What stays, as if all of it had been fed; then the part that has no row.
+        let mut stays = self.feed[..self.prompt].to_vec();
+        stays.extend_from_slice(&tokens[..ending.keep]);
+        if !ending.again.is_empty()
+            && let Some(&last) = stays.last()
+        {
+            match self.tokenizer.encode_after(last, &self.tokenizer.hide_control(&ending.again)) {
+                Ok(again) => stays.extend(again),
+                Err(error) => {
+                    cache.truncate(self.mark);
+                    return self.notes.push(Note::Failed(error.into(), cache));
+                }
+            }
+        }
+        cache.truncate(self.mark + self.prompt + ending.keep);
+        let pending = stays.split_off(cache.len() - self.mark);
+        debug_assert_eq!(cache.tokens()[self.mark..], stays);
+        let stats = Stats {
+            input_tokens: self.prompt,
+            reused_tokens: self.mark,
+            output_tokens: tokens.len(),
+            bytes_per_token,
+            ..self.clock.times()
+        };
+        let Ending { finish, stop_token, .. } = ending;
+        self.notes.push(Note::Done(Box::new(Output { text, tokens, finish, stats, cache, pending, stop_token })));
+    }
+
+    /// Reports an error and gives the cache back as it came.
+    pub(crate) fn fail(self, error: Error) {
+        let mut cache = self.cache;
+        cache.truncate(self.mark);
+        self.notes.push(Note::Failed(error, cache));
+    }
+}
+
+/// How a sequence ends.
+pub(crate) enum End {
+    Written(Ending),
+    Scored,
+}
+
+impl Clock {
+    fn times(&self) -> Stats {
+        let seconds = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => to.duration_since(from).as_secs_f64(),
+            _ => 0.0,
+        };
+        Stats {
+            prefill_time: seconds(self.started, self.first.or_else(|| Some(Instant::now()))),
+            decode_time: seconds(self.first, self.last),
+            first_token_time: seconds(Some(self.asked), self.first),
+            ..Stats::default()
+        }
+    }
+}

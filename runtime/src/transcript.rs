@@ -1,0 +1,146 @@
+//! What was sampled and the text it makes: stop tokens, stop strings and limits. Knows no cache and no step.
+
+use crate::sample::Sampler;
+use crate::stop::StopStrings;
+use crate::{Finish, GenerateOptions, Result};
+use nano_models::{Detokenizer, Tokenizer};
+
+/// The tokens and the text of one generation.
+pub(crate) struct Transcript {
+    tokenizer: Tokenizer,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    strings: StopStrings,
+    stop_tokens: Vec<u32>,
+    min: usize,
+    max: usize,
+    tokens: Vec<u32>,
+    /// After each token: how long the decoded text was.
+    ends: Vec<usize>,
+    /// Text that may be shown.
+    text: String,
+}
+
+/// What remains of the tokens at the end.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Ending {
+    pub(crate) finish: Finish,
+    /// How many sampled tokens stay.
+    pub(crate) keep: usize,
+    /// The start of the token that is cut, up to the stop string.
+    pub(crate) again: String,
+    /// The stop token; counted by `keep`.
+    pub(crate) stop_token: Option<u32>,
+}
+
+impl Transcript {
+    /// `recent` are the tokens before the first one sampled. The stop strings must not be empty.
+    pub(crate) fn new(
+        tokenizer: &Tokenizer,
+        options: &GenerateOptions,
+        stop_tokens: Vec<u32>,
+        strings: Vec<String>,
+        recent: &[u32],
+    ) -> Self {
+        let mut transcript = Self {
+            tokenizer: tokenizer.clone(),
+            sampler: Sampler::new(options),
+            detokenizer: tokenizer.detokenizer_inside(),
+            strings: StopStrings::new(strings),
+            stop_tokens,
+            min: options.min_new_tokens,
+            max: options.max_new_tokens,
+            tokens: Vec::new(),
+            ends: Vec::new(),
+            text: String::new(),
+        };
+        let start = recent.len().saturating_sub(crate::PENALTY_WINDOW);
+        recent[start..].iter().for_each(|&token| transcript.saw(token));
+        transcript
+    }
+
+    /// Samples a token. Returns text to show, and how the generation ends if it does.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<(String, Option<Ending>)> {
+        let banned: &[u32] = if self.tokens.len() < self.min { &self.stop_tokens } else { &[] };
+        let token = self.sampler.sample(logits, banned)?;
+        self.saw(token);
+        self.tokens.push(token);
+        self.ends.push(self.decoded());
+        let shown = self.text.len();
+        let ending = if self.stop_tokens.contains(&token) {
+            Some(self.close(Finish::Stop, Some(token)))
+        } else {
+            let piece = self.detokenizer.push(token);
+            if self.add(&piece) {
+                Some(self.cut())
+            } else if self.tokens.len() == self.max {
+                Some(self.close(Finish::Length, None))
+            } else {
+                None
+            }
+        };
+        Ok((self.text[shown..].to_owned(), ending))
+    }
+
+    /// Ends the text from outside; returns what is left to show.
+    pub(crate) fn end(&mut self, finish: Finish) -> (String, Ending) {
+        let shown = self.text.len();
+        let ending = self.close(finish, None);
+        (self.text[shown..].to_owned(), ending)
+    }
+
+    /// Releases what was held back, unless the last bytes complete a stop string.
+    fn close(&mut self, finish: Finish, stop_token: Option<u32>) -> Ending {
+        let tail = self.detokenizer.finish();
+        if self.add(&tail) {
+            return self.cut();
+        }
+        self.text += &self.strings.release();
+        Ending { finish, keep: self.tokens.len(), again: String::new(), stop_token }
+    }
+
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    pub(crate) fn into_parts(self) -> (String, Vec<u32>) {
+        (self.text, self.tokens)
+    }
+
+    fn saw(&mut self, token: u32) {
+        if !self.tokenizer.is_control(token) {
+            self.sampler.saw(token);
+        }
+    }
+
+    fn decoded(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Adds decoded text of the last token; true if a stop string is complete.
+    fn add(&mut self, piece: &str) -> bool {
+        if let Some(end) = self.ends.last_mut() {
+            *end += piece.len();
+        }
+        if self.tokens.len() <= self.min {
+            self.text += piece;
+            return false;
+        }
+        let scan = self.strings.push(piece);
+        self.text += &scan.free;
+        scan.hit
+    }
+
+    /// A stop string begins where the text ends: keep the tokens before the one that holds its first byte.
+    fn cut(&self) -> Ending {
+        let end = self.text.len();
+        let mut keep = self.ends.partition_point(|&e| e <= end);
+        let start = |keep: usize| if keep == 0 { 0 } else { self.ends[keep - 1] };
+        let from = start(keep);
+        // Tokens that gave no text of their own hold the first bytes of the character that follows.
+        while keep > 0 && start(keep - 1) == from && !self.tokenizer.is_control(self.tokens[keep - 1]) {
+            keep -= 1;
+        }
+        Ending { finish: Finish::Stop, keep, again: self.text[from..].to_owned(), stop_token: None }
+    }
+}

@@ -1,0 +1,218 @@
+//! The engine's thread: sequences in, one step, notes out. It waits for nobody but the bell: a reader that is behind
+//! or a pool without pages holds up only its own sequence.
+
+use crate::schedule::{Demand, seats, share};
+use crate::sequence::Sequence;
+use crate::stream::Bell;
+use crate::{Error, Finish, Limits, Result, Runner};
+use nano_kernels::Step;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long sequences wait for pages while no step can be made. Pages may come back from caches that users hold.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Owns the thread; dropping it ends the thread once the sequences in flight have ended.
+pub(crate) struct Worker {
+    inbox: Option<Sender<Sequence>>,
+    bell: Arc<Bell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(crate) fn spawn(runner: Box<dyn Runner>, bell: Arc<Bell>) -> Result<Self> {
+        let (inbox, sequences) = channel();
+        let mut engine = Engine::new(runner, sequences, Arc::clone(&bell));
+        let thread = std::thread::Builder::new()
+            .name("nano-engine".into())
+            .spawn(move || engine.run())
+            .map_err(|error| Error::Device(format!("the engine's thread cannot be started: {error}")))?;
+        Ok(Self { inbox: Some(inbox), bell, thread: Some(thread) })
+    }
+
+    pub(crate) fn start(&self, sequence: Sequence) {
+        let Some(inbox) = &self.inbox else { return sequence.fail(Error::Stopped) };
+        if let Err(unsent) = inbox.send(sequence) {
+            unsent.0.fail(Error::Stopped);
+        }
+        self.bell.ring();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.inbox = None;
+        self.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Engine {
+    runner: Box<dyn Runner>,
+    limits: Limits,
+    inbox: Receiver<Sequence>,
+    /// Nobody can send any more.
+    closed: bool,
+    bell: Arc<Bell>,
+    /// In flight; those that wait longest for a step come first.
+    sequences: Vec<Sequence>,
+    /// When the wait for pages began during which no step could be made.
+    starved: Option<Instant>,
+    /// The step being made and its sequences; kept for their memory.
+    step: Step,
+    seated: Vec<Sequence>,
+    demands: Vec<Demand>,
+    grants: Vec<usize>,
+}
+
+impl Engine {
+    fn new(runner: Box<dyn Runner>, inbox: Receiver<Sequence>, bell: Arc<Bell>) -> Self {
+        Self {
+            limits: runner.limits(),
+            runner,
+            inbox,
+            closed: false,
+            bell,
+            sequences: Vec::new(),
+            starved: None,
+            step: Step::default(),
+            seated: Vec::new(),
+            demands: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            self.admit();
+            self.reap();
+            let starving = self.seat();
+            if !self.seated.is_empty() {
+                self.starved = None;
+                self.step();
+            } else if let Some((index, error)) = starving {
+                self.starve(index, error);
+            } else if self.closed && self.sequences.is_empty() {
+                return;
+            } else {
+                self.bell.wait(None);
+            }
+        }
+    }
+
+    fn admit(&mut self) {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(sequence) => self.sequences.push(sequence),
+                Err(error) => {
+                    self.closed = error == TryRecvError::Disconnected;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Ends what nobody reads any more and what was stopped.
+    fn reap(&mut self) {
+        self.sequences.retain(|s| !s.is_abandoned());
+        for mut stopped in self.sequences.extract_if(.., |s| s.is_stopped()) {
+            let end = stopped.end(Finish::Cancelled);
+            stopped.finish(end, self.runner.bytes_per_step());
+        }
+    }
+
+    /// Seats those that can go on. Returns the youngest of those that find no pages.
+    fn seat(&mut self) -> Option<(usize, Error)> {
+        let seats = seats(&self.limits);
+        let mut starving: Option<(usize, Error)> = None;
+        let mut next = 0;
+        while next < self.sequences.len() && self.seated.len() < seats {
+            let sequence = &mut self.sequences[next];
+            if sequence.is_paused() {
+                next += 1;
+            } else if let Err(error) = sequence.reserve() {
+                let asked = sequence.asked();
+                if starving.as_ref().is_none_or(|&(other, _)| self.sequences[other].asked() <= asked) {
+                    starving = Some((next, error));
+                }
+                next += 1;
+            } else {
+                self.seated.push(self.sequences.remove(next));
+            }
+        }
+        starving
+    }
+
+    /// No step can be made and pages are wanted: waits a while for some, then lets the youngest go.
+    fn starve(&mut self, index: usize, error: Error) {
+        let waited = self.starved.get_or_insert_with(Instant::now).elapsed();
+        if waited < PATIENCE {
+            self.bell.wait(Some(PATIENCE - waited));
+        } else {
+            self.starved = None;
+            self.sequences.remove(index).fail(error);
+        }
+    }
+
+    fn step(&mut self) {
+        self.demands.clear();
+        self.demands.extend(self.seated.iter().map(Sequence::demand));
+        share(&self.demands, &self.limits, &mut self.grants);
+        self.step.rows.clear();
+        self.step.logits.clear();
+        self.step.sequences.truncate(self.seated.len());
+        for (index, (sequence, &count)) in self.seated.iter_mut().zip(&self.grants).enumerate() {
+            sequence.fill(&mut self.step, index, count);
+        }
+        let bytes = self.runner.bytes_per_step();
+        let Limits { vocab, context, .. } = self.limits;
+        match run(&mut *self.runner, &self.step, vocab) {
+            Ok(logits) => {
+                let (mut rest, mut wanted) = (logits, self.step.logits.iter().peekable());
+                let mut end = 0;
+                for (mut sequence, &count) in self.seated.drain(..).zip(&self.grants) {
+                    end += count;
+                    let rows = std::iter::from_fn(|| wanted.next_if(|&&row| (row as usize) < end)).count();
+                    let own;
+                    (own, rest) = rest.split_at(rows * vocab);
+                    match sequence.accept(count, own, context) {
+                        Ok(None) => self.sequences.push(sequence),
+                        Ok(Some(end)) => sequence.finish(end, bytes),
+                        Err(error) => sequence.fail(error),
+                    }
+                }
+            }
+            Err(why) => self.seated.drain(..).for_each(|sequence| sequence.fail(Error::Step(why.clone()))),
+        }
+    }
+}
+
+/// Runs a step and looks at what came of it. A panic below is an error here: other sequences go on.
+fn run<'a>(runner: &'a mut dyn Runner, step: &Step, vocab: usize) -> std::result::Result<&'a [f32], String> {
+    let runner = AssertUnwindSafe(runner);
+    let call = move || {
+        let AssertUnwindSafe(runner) = { runner };
+        runner.step(step)
+    };
+    let logits = match catch_unwind(call) {
+        Ok(Ok(logits)) => logits,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            return Err(format!("it panicked: {}", text.unwrap_or("no message")));
+        }
+    };
+    let expected = step.logits.len() * vocab;
+    if logits.len() == expected {
+        Ok(logits)
+    } else {
+        Err(format!("{} logits came where {expected} were wanted", logits.len()))
+    }
+}

@@ -1,0 +1,310 @@
+//! A runner with a scripted next token, and a tokenizer whose tokens are bytes and a few words, so that tests can say
+//! exactly what is fed and what comes out. The runner checks every step it is given.
+
+#![allow(dead_code)] // each test file uses a part
+
+use nano_kernels::{PAGE_ROWS, Step};
+use nano_models::GgufVocab;
+use nano_runtime::{Error, GenerateOptions, Limits, NanoModel, Result, Runner, Template, Tokenizer};
+use std::collections::HashSet;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+// Tokens 0 to 255 are bytes.
+pub const BOS: u32 = 256;
+pub const EOS: u32 = 257;
+pub const START: u32 = 258;
+pub const END: u32 = 259;
+pub const CONTROL: [&str; 4] = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"];
+/// Only the last can come out of the tokenizer; the others are for runners to say.
+pub const WORDS: [&str; 13] =
+    ["Hello", " world", "##", "#x", "a#", "###b", "no!##", " good", "bye", "\n\n", "one###", " Ünder", "~~"];
+
+/// The token of one of [`WORDS`].
+pub fn word(text: &str) -> u32 {
+    260 + WORDS.iter().position(|w| *w == text).expect("a word of the test vocabulary") as u32
+}
+
+pub fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+/// Tokens of a text in which control tokens and words in ⟨⟩ stand for themselves.
+pub fn tokens(text: &str) -> Vec<u32> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some((inner, after)) = rest.strip_prefix('⟨').and_then(|r| r.split_once('⟩')) {
+            out.push(word(inner));
+            rest = after;
+        } else if let Some(i) = CONTROL.iter().position(|c| rest.starts_with(c)) {
+            out.push(256 + i as u32);
+            rest = &rest[CONTROL[i].len()..];
+        } else {
+            out.push(u32::from(rest.as_bytes()[0]));
+            let n = rest.chars().next().map_or(1, char::len_utf8);
+            out.extend(rest.as_bytes()[1..n].iter().map(|&b| u32::from(b)));
+            rest = &rest[n..];
+        }
+    }
+    out
+}
+
+/// The vocabulary above. `add_bos`: the model wants a beginning-of-sequence token.
+pub fn tokenizer(add_bos: bool) -> Tokenizer {
+    let visible = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let mut hidden = 0;
+    let byte: Vec<char> = (0..=255u8)
+        .map(|b| {
+            if visible(b) {
+                return char::from(b);
+            }
+            hidden += 1;
+            char::from_u32(255 + hidden).unwrap()
+        })
+        .collect();
+    let spell = |text: &str| text.bytes().map(|b| byte[b as usize]).collect::<String>();
+    let mut vocab: Vec<String> = byte.iter().map(char::to_string).collect();
+    vocab.extend(CONTROL.map(str::to_owned));
+    vocab.extend(WORDS.map(spell));
+    let types = (0..vocab.len()).map(|i| if (256..260).contains(&i) { 3 } else { 1 }).collect();
+    Tokenizer::from_gguf(GgufVocab {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        tokens: vocab,
+        types,
+        merges: vec!["~ ~".into()],
+        bos: Some(BOS),
+        eos: Some(EOS),
+        stop: vec![EOS, END],
+        add_bos: Some(add_bos),
+        ..GgufVocab::default()
+    })
+    .unwrap()
+}
+
+pub const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                          {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+pub fn template(source: &str) -> Option<Template> {
+    Some(Template::jinja("test", source).unwrap())
+}
+
+/// What a step was asked.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The tokens fed, sequence by sequence.
+    pub fed: Vec<Vec<u32>>,
+    pub logits: usize,
+}
+
+#[derive(Default)]
+pub struct Log {
+    pub steps: Vec<Seen>,
+    /// The runner was dropped.
+    pub dropped: bool,
+}
+
+impl Log {
+    pub fn rows(&self) -> usize {
+        self.steps.iter().flat_map(|s| &s.fed).map(Vec::len).sum()
+    }
+
+    /// All tokens fed, in order.
+    pub fn fed(&self) -> Vec<u32> {
+        self.steps.iter().flat_map(|s| s.fed.concat()).collect()
+    }
+}
+
+pub type Shared = Arc<Mutex<Log>>;
+
+/// What the runner should do in a step, besides what it should.
+pub enum Fault {
+    Error,
+    Panic,
+    NaN,
+    Short,
+}
+
+/// The next token after these.
+pub type Script = Box<dyn FnMut(&[u32]) -> u32 + Send>;
+pub type Faults = Box<dyn FnMut(&[Vec<u32>]) -> Option<Fault> + Send>;
+
+pub struct Fake {
+    pub limits: Limits,
+    pub script: Script,
+    pub faults: Faults,
+    pub before: Box<dyn FnMut() + Send>,
+    /// Per slot: the token, and a hash of it and all before it as they were when it was written.
+    slots: Vec<Option<(u32, u64)>>,
+    log: Shared,
+    logits: Vec<f32>,
+}
+
+pub fn limits() -> Limits {
+    Limits { rows: 32, logits_rows: 8, sequences: 4, vocab: 273, pages: 64, context: 1024 }
+}
+
+impl Fake {
+    pub fn new(limits: Limits, script: impl FnMut(&[u32]) -> u32 + Send + 'static) -> (Self, Shared) {
+        let log = Shared::default();
+        let fake = Self {
+            limits,
+            script: Box::new(script),
+            faults: Box::new(|_| None),
+            before: Box::new(|| ()),
+            slots: vec![None; limits.pages * PAGE_ROWS],
+            log: Arc::clone(&log),
+            logits: Vec::new(),
+        };
+        (fake, log)
+    }
+
+    pub fn model(self, template: Option<Template>) -> NanoModel {
+        NanoModel::with_runner(Box::new(self), tokenizer(false), template).unwrap()
+    }
+
+    fn check(&self, step: &Step) {
+        let limits = self.limits;
+        assert!(!step.rows.is_empty() && step.rows.len() <= limits.rows, "{} rows", step.rows.len());
+        assert!(step.logits.len() <= limits.logits_rows && step.sequences.len() <= limits.sequences);
+        assert!(step.logits.is_sorted_by(|a, b| a < b));
+        let pages: Vec<u32> = step.sequences.iter().flat_map(|s| s.pages.clone()).collect();
+        assert_eq!(pages.iter().collect::<HashSet<_>>().len(), pages.len(), "a page has two owners");
+        for pair in step.rows.windows(2) {
+            let [a, b] = pair else { unreachable!() };
+            assert!(b.sequence == a.sequence && b.position == a.position + 1 || b.sequence == a.sequence + 1);
+        }
+        for row in &step.rows {
+            assert_eq!(row.visible, row.position + 1);
+            assert_eq!(row.slot, slot(&step.sequences[row.sequence as usize].pages, row.position));
+            assert!((row.token as usize) < limits.vocab && (row.position as usize) < limits.context);
+        }
+    }
+
+    /// The tokens of a sequence up to a position, from its pages alone; every row must be what a fresh prefill of them
+    /// would have written.
+    fn tokens(&self, pages: &[u32], visible: u32) -> Vec<u32> {
+        let mut hash = 0;
+        (0..visible)
+            .map(|position| {
+                let (token, found) = self.slots[slot(pages, position) as usize].expect("a row was never written");
+                hash = mix(hash, token);
+                assert_eq!(found, hash, "row {position} was computed after other tokens");
+                token
+            })
+            .collect()
+    }
+}
+
+fn slot(pages: &[u32], position: u32) -> u32 {
+    pages[position as usize / PAGE_ROWS] * PAGE_ROWS as u32 + position % PAGE_ROWS as u32
+}
+
+fn mix(hash: u64, token: u32) -> u64 {
+    (hash ^ u64::from(token).wrapping_add(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(31)
+}
+
+impl Runner for Fake {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn step(&mut self, step: &Step) -> Result<&[f32]> {
+        (self.before)();
+        self.check(step);
+        let mut fed = vec![Vec::new(); step.sequences.len()];
+        for row in &step.rows {
+            let pages = &step.sequences[row.sequence as usize].pages;
+            let before = match row.position.checked_sub(1) {
+                None => 0,
+                Some(last) => self.slots[slot(pages, last) as usize].expect("the row before was never written").1,
+            };
+            self.slots[row.slot as usize] = Some((row.token, mix(before, row.token)));
+            fed[row.sequence as usize].push(row.token);
+        }
+        self.log.lock().unwrap().steps.push(Seen { fed: fed.clone(), logits: step.logits.len() });
+        let fault = (self.faults)(&fed);
+        match fault {
+            Some(Fault::Error) => return Err(Error::Device("the fan fell off".into())),
+            Some(Fault::Panic) => panic!("the fan fell off"),
+            _ => {}
+        }
+        self.logits.clear();
+        for &row in &step.logits {
+            let row = &step.rows[row as usize];
+            let tokens = self.tokens(&step.sequences[row.sequence as usize].pages, row.visible);
+            let next = (self.script)(&tokens) as usize;
+            let start = self.logits.len();
+            self.logits.resize(start + self.limits.vocab, 0.0);
+            self.logits[start + next] = 1.0;
+        }
+        match fault {
+            Some(Fault::NaN) => self.logits.fill(f32::NAN),
+            Some(Fault::Short) => self.logits.truncate(1),
+            _ => {}
+        }
+        Ok(&self.logits)
+    }
+
+    fn bytes_per_step(&self) -> u64 {
+        1_000
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        // A test that panicked holds no lock that matters.
+        self.log.lock().unwrap_or_else(|e| e.into_inner()).dropped = true;
+    }
+}
+
+/// The door before a runner's first step.
+pub struct Gate {
+    reached: Receiver<()>,
+    open: Sender<()>,
+}
+
+impl Gate {
+    /// Waits until the first step has begun.
+    pub fn reached(&self) {
+        self.reached.recv().unwrap();
+    }
+
+    /// Lets the first step and all others go on.
+    pub fn open(self) {
+        self.open.send(()).unwrap();
+    }
+}
+
+/// Makes a runner wait in its first step.
+pub fn gated(mut fake: Fake) -> (Fake, Gate) {
+    let ((here, reached), (open, opened)) = (channel(), channel());
+    let mut shut = true;
+    fake.before = Box::new(move || {
+        if std::mem::take(&mut shut) {
+            let _ = here.send(());
+            let _ = opened.recv();
+        }
+    });
+    (fake, Gate { reached, open })
+}
+
+/// Says `reply` after a prompt of `prompt` tokens, then the end-of-sequence token for ever.
+pub fn says(prompt: usize, reply: Vec<u32>) -> impl FnMut(&[u32]) -> u32 + Send {
+    move |tokens| reply.get(tokens.len() - prompt).copied().unwrap_or(EOS)
+}
+
+/// Says `replies[i]` in the turn of the assistant number i, then the token that ends a turn.
+pub fn parrot(replies: Vec<Vec<u32>>) -> impl FnMut(&[u32]) -> u32 + Send {
+    let mark = tokens("<|im_start|>assistant\n");
+    move |tokens| {
+        let turns: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i..].starts_with(&mark)).collect();
+        let said = tokens.len() - turns.last().expect("an assistant's turn") - mark.len();
+        replies.get(turns.len() - 1).and_then(|r| r.get(said)).copied().unwrap_or(END)
+    }
+}
+
+pub fn options() -> GenerateOptions {
+    GenerateOptions::default()
+}

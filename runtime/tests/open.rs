@@ -1,0 +1,153 @@
+//! Loading small checkpoints, and conversations with them through everything that is real.
+
+use nano_models::testing::{Parrot, TempDir, Tiny};
+use nano_runtime::{
+    ChatOptions, Device, Error, Finish, GenerateOptions, KvFormat, LoadEvent, ModelInfo, ModelOptions, NanoModel,
+    Quantization, Sampling,
+};
+use std::path::Path;
+
+fn open(path: &Path, options: ModelOptions) -> Result<(NanoModel, Vec<String>), Error> {
+    let mut notices = Vec::new();
+    let model = NanoModel::open(path, options, |event| {
+        if let LoadEvent::Notice(notice) = event {
+            notices.push(notice);
+        }
+    })?;
+    Ok((model, notices))
+}
+
+fn options() -> ModelOptions {
+    ModelOptions { threads: Some(1), ..ModelOptions::default() }
+}
+
+fn talk(model: &NanoModel) {
+    let mut chat = model.chat(ChatOptions::default()).unwrap();
+    for expected in ["Hello there!", "Bye.", "Hello there!"] {
+        chat.user("hm");
+        let output = chat.reply(&GenerateOptions::default()).unwrap().wait().unwrap();
+        assert_eq!((output.text.as_str(), output.finish), (expected, Finish::Stop));
+    }
+}
+
+fn parrot() -> Parrot {
+    Parrot::new(&[&["Hello", " there", "!"], &["Bye", "."]])
+}
+
+#[test]
+fn a_gguf_file_and_a_folder_talk() {
+    let (_file, path) = parrot().temp_gguf();
+    let (model, notices) = open(&path, options()).unwrap();
+    assert!(notices.is_empty(), "{notices:?}");
+    talk(&model);
+    let info = model.info();
+    assert_eq!((info.name.as_str(), info.context, info.device), ("parrot", 2048, "cpu"));
+    assert!(info.memory.total_bytes > info.memory.weights_bytes && info.memory.kv_bytes_per_1k > 0);
+    assert!(info.load_time > 0.0 && !info.formats.is_empty());
+    assert_eq!(info.stop_tokens, model.tokenizer().stop());
+
+    let folder = parrot().temp_folder();
+    talk(&open(folder.path(), options()).unwrap().0);
+    talk(&open(folder.path(), ModelOptions { quantization: Some(Quantization::Q8F16), ..options() }).unwrap().0);
+}
+
+#[test]
+fn progress_ends_at_its_total() {
+    let (_file, path) = parrot().temp_gguf();
+    let mut last = (0, 0);
+    NanoModel::open(&path, options(), |event| {
+        if let LoadEvent::Progress { done, total } = event {
+            assert!(done >= last.0 && done <= total);
+            last = (done, total);
+        }
+    })
+    .unwrap();
+    assert!(last.1 > 0 && last.0 == last.1, "{last:?}");
+}
+
+#[test]
+fn info_is_read_without_weights() {
+    let (_file, path) = parrot().temp_gguf();
+    let info = ModelInfo::read(&path, &options()).unwrap();
+    let (model, _) = open(&path, options()).unwrap();
+    let loaded = model.info();
+    assert_eq!((info.memory, info.context, info.stop_tokens), (loaded.memory, loaded.context, loaded.stop_tokens.clone()));
+}
+
+#[test]
+fn the_context_gives_way_to_memory_and_says_so() {
+    let (_file, path) = parrot().temp_gguf();
+    let memory = open(&path, options()).unwrap().0.info().memory;
+    let tight = memory.weights_bytes + memory.workspace_bytes + memory.kv_bytes_per_1k;
+    let (model, notices) = open(&path, ModelOptions { memory: Some(tight), ..options() }).unwrap();
+    assert_eq!(model.info().context, 1024);
+    assert!(notices.iter().any(|n| n.contains("1024 tokens instead of 2048")), "{notices:?}");
+    talk(&model);
+
+    let error = open(&path, ModelOptions { memory: Some(memory.weights_bytes), ..options() }).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Memory { .. }) && error.to_string().contains("--memory"), "{error}");
+}
+
+#[test]
+fn a_context_beyond_the_models_own_is_noticed() {
+    let (_file, path) = parrot().context(64).temp_gguf();
+    let (model, notices) = open(&path, ModelOptions { max_context_len: Some(100), ..options() }).unwrap();
+    assert_eq!((model.info().context, notices.len()), (100, 1));
+    let (model, _) = open(&path, ModelOptions { max_context_len: Some(40), ..options() }).unwrap();
+    assert_eq!(model.limits().context, 40);
+}
+
+#[test]
+fn what_cannot_be_loaded_is_an_error() {
+    let (_file, path) = parrot().temp_gguf();
+    for (options, name) in [
+        (ModelOptions { threads: Some(0), ..ModelOptions::default() }, "threads"),
+        (ModelOptions { max_context_len: Some(0), ..options() }, "max_context_len"),
+        (ModelOptions { max_sequences: Some(0), ..options() }, "max_sequences"),
+    ] {
+        let error = open(&path, options).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Option { name: found, .. } if found == name), "{error}");
+    }
+    let cuda = open(&path, ModelOptions { device: Device::Cuda, ..options() }).map(|_| ()).unwrap_err();
+    assert!(cuda.to_string().contains("--device cpu"), "{cuda}");
+    let missing = open(Path::new("no/such/model.gguf"), options()).map(|_| ()).unwrap_err();
+    assert!(missing.to_string().contains("no/such/model.gguf"), "{missing}");
+}
+
+#[test]
+fn a_broken_template_of_the_models_own_leaves_completion() {
+    let folder = TempDir::new("template");
+    let tiny = Tiny { template: "{% for".into(), ..Tiny::default() };
+    let (model, notices) = open(&folder.write("tiny.gguf", tiny.gguf()), options()).unwrap();
+    assert!(notices.iter().any(|n| n.contains("chat template")), "{notices:?}");
+    assert!(matches!(model.chat(ChatOptions::default()).map(|_| ()), Err(Error::NoTemplate { .. })));
+    model.complete("hello", &GenerateOptions { max_new_tokens: 3, ..GenerateOptions::default() }).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_seed_gives_the_same_text_whatever_the_number_of_threads() {
+    let folder = TempDir::new("threads");
+    let path = folder.write("tiny.gguf", Tiny::default().gguf());
+    let sampling = Sampling { temperature: 2.0, ..Sampling::default() };
+    let seeded = GenerateOptions { sampling: Some(sampling), seed: Some(5), ignore_eos: true, ..GenerateOptions::default() };
+    let tokens = |threads, kv| {
+        let options = ModelOptions { threads: Some(threads), kv_cache: Some(kv), ..options() };
+        let (model, _) = open(&path, options).unwrap();
+        model.complete("hello world", &seeded).unwrap().wait().unwrap().tokens
+    };
+    for kv in [KvFormat::F16, KvFormat::F32, KvFormat::Q8] {
+        let one = tokens(1, kv);
+        assert_eq!(one.len(), 128);
+        assert_eq!(one, tokens(2, kv));
+        assert_eq!(one, tokens(3, kv));
+    }
+}
+
+#[test]
+fn folders_need_no_template() {
+    let mut folder = Tiny::default().folder(2);
+    folder.files.retain(|(name, _)| name != "tokenizer_config.json");
+    let (model, _) = open(folder.temp("plain").path(), options()).unwrap();
+    assert!(model.template().is_none());
+    assert!(model.complete("a", &GenerateOptions::default()).unwrap().wait().is_ok());
+}
