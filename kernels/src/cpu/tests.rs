@@ -62,11 +62,11 @@ const FORMATS: [(Format, f64); 8] = [
     (Format::F32, 1e-12),
     (Format::F16, 1e-12),
     (Format::Bf16, 1e-12),
-    (Format::Q8_0, 1e-4),
-    (Format::Q4_0, 1e-4),
-    (Format::Q4_1, 1e-4),
+    (Format::Q8_0, 3e-4),
+    (Format::Q4_0, 3e-4),
+    (Format::Q4_1, 3e-4),
     (Format::Q4K, 1e-3),
-    (Format::Q6K, 1e-4),
+    (Format::Q6K, 3e-4),
 ];
 
 #[test]

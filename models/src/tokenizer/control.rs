@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn hides_every_spelling_and_shows_it_again() {
         let control = splitter(&["<|im_end|>", "ab", "bc", "x"]);
-        for text in ["", "plain", "<|im_end|>", "a<|im_end|><|im_end|>b", "abc", "ababcbc", "xxxx", "é<|im_<|im_end|>end|>"] {
+        for text in
+            ["", "plain", "<|im_end|>", "a<|im_end|><|im_end|>b", "abc", "ababcbc", "xxxx", "é<|im_<|im_end|>end|>"]
+        {
             let hidden = hide(text, control.as_ref());
             assert_eq!(control.as_ref().unwrap().next_start(&hidden, 0), None, "{text}");
             assert_eq!(show(&hidden), text);

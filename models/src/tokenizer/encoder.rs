@@ -2,9 +2,9 @@
 //! model, with the invented space at its start that some models want.
 
 use super::added::{Added, Splitter};
+use super::merge::LONGEST_TEXT;
 use super::spm::Spm;
 use super::stages::Stages;
-use super::merge::LONGEST_TEXT;
 use super::{Control, control};
 use crate::{Error, Result};
 

@@ -69,7 +69,8 @@ pub(super) fn build(mut vocab: GgufVocab) -> Result<Inner> {
     if spm {
         // The defaults of a SentencePiece vocabulary are fixed.
         let default = |id: u32| Some(id).filter(|&id| (id as usize) < vocab.tokens.len());
-        (vocab.unk, vocab.bos, vocab.eos) = (vocab.unk.or(default(0)), vocab.bos.or(default(1)), vocab.eos.or(default(2)));
+        (vocab.unk, vocab.bos, vocab.eos) =
+            (vocab.unk.or(default(0)), vocab.bos.or(default(1)), vocab.eos.or(default(2)));
     }
     vocab.check()?;
     let kinds: Vec<Kind> = (0..vocab.tokens.len()).map(|id| vocab.kind(id)).collect();
@@ -85,7 +86,10 @@ pub(super) fn build(mut vocab: GgufVocab) -> Result<Inner> {
         (Ordinary::Spm(vocab.spm(&kinds)?), steps, true)
     } else {
         let pre = vocab.pre()?;
-        let words = Words { normalizers: vec![], cutters: pre.cutters().map_err(|e| vocab.error("tokenizer.ggml.pre", e.to_string()))? };
+        let words = Words {
+            normalizers: vec![],
+            cutters: pre.cutters().map_err(|e| vocab.error("tokenizer.ggml.pre", e.to_string()))?,
+        };
         let model = vocab.bpe(&kinds, pre.whole_words)?;
         (Ordinary::Stages(Box::new(Stages::new(words, None, model))), vec![Step::ByteLevel], pre.add_bos)
     };
@@ -115,16 +119,25 @@ impl GgufVocab {
         if u32::try_from(len).is_err() {
             return Err(self.error("tokenizer.ggml.tokens", format!("holds {len} tokens; 4294967295 is the most")));
         }
-        for (key, found) in [("tokenizer.ggml.token_type", self.types.len()), ("tokenizer.ggml.scores", self.scores.len())] {
+        for (key, found) in
+            [("tokenizer.ggml.token_type", self.types.len()), ("tokenizer.ggml.scores", self.scores.len())]
+        {
             if found != 0 && found != len {
                 return Err(self.error(key, format!("holds {found} values for {len} tokens")));
             }
         }
         let stop = self.stop.iter().map(|&id| ("a *_token_id that ends a turn", Some(id)));
-        let named = [("bos_token_id", self.bos), ("eos_token_id", self.eos), ("eot_token_id", self.eot), ("unknown_token_id", self.unk)];
+        let named = [
+            ("bos_token_id", self.bos),
+            ("eos_token_id", self.eos),
+            ("eot_token_id", self.eot),
+            ("unknown_token_id", self.unk),
+        ];
         for (key, id) in named.into_iter().chain(stop) {
             if let Some(id) = id.filter(|&id| id as usize >= len) {
-                return Err(self.error(&format!("tokenizer.ggml.{key}"), format!("is {id}; the vocabulary has {len} tokens")));
+                return Err(
+                    self.error(&format!("tokenizer.ggml.{key}"), format!("is {id}; the vocabulary has {len} tokens"))
+                );
             }
         }
         Ok(())
@@ -195,7 +208,8 @@ impl GgufVocab {
                 return Err(self.twice(text, id));
             }
         }
-        let control = self.tokens.iter().zip(kinds).filter(|(_, k)| **k == Kind::Control).map(|(t, _)| t.as_str()).collect();
+        let control =
+            self.tokens.iter().zip(kinds).filter(|(_, k)| **k == Kind::Control).map(|(t, _)| t.as_str()).collect();
         let mut merges = Vec::with_capacity(self.merges.len());
         for (rank, merge) in self.merges.iter().enumerate() {
             // A part may itself begin with a space, in vocabularies that are not byte-level throughout.
@@ -245,11 +259,26 @@ const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 
 const PRE: &[Pre] = &[
-    Pre { names: &["llama-bpe", "llama3", "llama-v3", "falcon3"], cuts: &[Cut::Pattern(LLAMA3)], whole_words: true, add_bos: true },
+    Pre {
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3"],
+        cuts: &[Cut::Pattern(LLAMA3)],
+        whole_words: true,
+        add_bos: true,
+    },
     Pre { names: &["smaug-bpe", "dbrx"], cuts: &[Cut::Pattern(LLAMA3)], whole_words: false, add_bos: false },
-    Pre { names: &["smollm", "starcoder", "refact", "command-r"], cuts: &[Cut::Digits, Cut::Gpt2], whole_words: false, add_bos: false },
+    Pre {
+        names: &["smollm", "starcoder", "refact", "command-r"],
+        cuts: &[Cut::Digits, Cut::Gpt2],
+        whole_words: false,
+        add_bos: false,
+    },
     Pre { names: &["gpt-2", "phi-2", "olmo", "mpt"], cuts: &[Cut::Gpt2], whole_words: false, add_bos: false },
-    Pre { names: &["qwen2", "stablelm2", "deepseek-r1-qwen"], cuts: &[Cut::Pattern(QWEN2)], whole_words: false, add_bos: false },
+    Pre {
+        names: &["qwen2", "stablelm2", "deepseek-r1-qwen"],
+        cuts: &[Cut::Pattern(QWEN2)],
+        whole_words: false,
+        add_bos: false,
+    },
     Pre {
         names: &["default"],
         cuts: &[Cut::Pattern(PUNCTUATION), Cut::Gpt2, Cut::Pattern(r"\p{N}+"), Cut::Pattern("[0-9][0-9][0-9]")],
@@ -262,7 +291,8 @@ impl Pre {
     fn cutters(&self) -> tokenizers::Result<Vec<PreTokenizerWrapper>> {
         const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
         let pattern = |p: &str| {
-            Split::new(SplitPattern::Regex(p.into()), SplitDelimiterBehavior::Isolated, false).map(PreTokenizerWrapper::Split)
+            Split::new(SplitPattern::Regex(p.into()), SplitDelimiterBehavior::Isolated, false)
+                .map(PreTokenizerWrapper::Split)
         };
         let cuts = self.cuts.iter().map(|cut| match cut {
             Cut::Digits => Ok(PreTokenizerWrapper::Digits(Digits::new(true))),

@@ -14,7 +14,6 @@ use ahash::{AHashMap, AHashSet};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
-use tokenizers::normalizers::Precompiled;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 /// The files of a Hugging Face folder that make its tokenizer.
@@ -55,7 +54,8 @@ pub(super) fn build(vocab: HfVocab) -> Result<Inner> {
     }
     let late = Splitter::new(late.iter()).map_err(bad)?;
     let model = model(file.model, &table).map_err(bad)?;
-    let encoder = Encoder::new(&table.added, prefix, Ordinary::Stages(Box::new(Stages::new(words, late, model)))).map_err(bad)?;
+    let encoder =
+        Encoder::new(&table.added, prefix, Ordinary::Stages(Box::new(Stages::new(words, late, model)))).map_err(bad)?;
 
     let first = first_of_template(&file.post_processor);
     let bos = named(&config, "bos_token").or(first).and_then(|t| table.id(t));
@@ -133,11 +133,11 @@ impl Table {
         // A special token that the configuration names is one, even if tokenizer.json does not list it.
         for name in names {
             let listed = given.iter().any(|t| t.content == name);
-            if let Some(id) = ids.get(name).copied().flatten().filter(|_| !listed && !name.is_empty()) {
-                if self.tokens[id as usize].1 != Kind::Control {
-                    self.added.push(Added::exact(id, name, true));
-                    self.tokens[id as usize].1 = Kind::Control;
-                }
+            if let Some(id) = ids.get(name).copied().flatten().filter(|_| !listed && !name.is_empty())
+                && self.tokens[id as usize].1 != Kind::Control
+            {
+                self.added.push(Added::exact(id, name, true));
+                self.tokens[id as usize].1 = Kind::Control;
             }
         }
     }
@@ -171,8 +171,10 @@ fn special_names(config: &Value) -> impl Iterator<Item = &str> {
 fn added_by_config(config: &Value) -> Result<Vec<AddedToken>, String> {
     let Some(tokens) = config.get("added_tokens_decoder").and_then(Value::as_object) else { return Ok(Vec::new()) };
     let read = |(id, token): (&String, &Value)| {
-        let id = id.parse().map_err(|_| format!("tokenizer_config.json: added_tokens_decoder: {id:?} is no token id"))?;
-        let token = AddedToken::deserialize(token).map_err(|e| format!("tokenizer_config.json: added_tokens_decoder: {id}: {e}"))?;
+        let id =
+            id.parse().map_err(|_| format!("tokenizer_config.json: added_tokens_decoder: {id:?} is no token id"))?;
+        let token = AddedToken::deserialize(token)
+            .map_err(|e| format!("tokenizer_config.json: added_tokens_decoder: {id}: {e}"))?;
         Ok(AddedToken { id, ..token })
     };
     tokens.iter().map(read).collect()
@@ -199,13 +201,16 @@ fn model(json: ModelJson, table: &Table) -> Result<Model, String> {
     match (kind, json.vocab) {
         ("BPE", Vocab::Ids(ids)) => {
             let merges = json.merges.as_ref().ok_or("the BPE model has no merges")?;
-            if [&json.continuing_subword_prefix, &json.end_of_word_suffix].into_iter().flatten().any(|s| !s.is_empty()) {
+            if [&json.continuing_subword_prefix, &json.end_of_word_suffix].into_iter().flatten().any(|s| !s.is_empty())
+            {
                 return Err("the BPE model marks parts of words by a prefix or suffix, which is not supported".into());
             }
             let vocab: AHashMap<&str, u32> =
                 ids.iter().map(|(text, id)| (text.as_str(), *id)).filter(|(text, _)| !control.contains(text)).collect();
             let unk = match unk {
-                Some(unk) => Some(*vocab.get(unk).ok_or_else(|| format!("the unknown token {unk:?} is not in the vocabulary"))?),
+                Some(unk) => {
+                    Some(*vocab.get(unk).ok_or_else(|| format!("the unknown token {unk:?} is not in the vocabulary"))?)
+                }
                 None => None,
             };
             let parts = BpeParts {
@@ -250,12 +255,8 @@ fn normalizers(part: Value, out: &mut Vec<NormalizerWrapper>) -> Result<(), Stri
     }
     match kind_of(&part, what)? {
         "Sequence" => members(part, "normalizers", what)?.into_iter().try_for_each(|m| normalizers(m, out))?,
-        // Read apart, because the crate's reader of all normalizers panics on a bad one.
-        "Precompiled" => {
-            let text = part.to_string();
-            let read: Precompiled = serde_json::from_str(&text).map_err(|e| format!("{what}: {e}"))?;
-            out.push(NormalizerWrapper::Precompiled(read));
-        }
+        // Its character map is a compiled table, which the tokenizers crate trusts: a bad one would make it panic.
+        "Precompiled" => return Err(format!("{what} is of type Precompiled, which is not supported")),
         _ => out.push(serde_json::from_value(part).map_err(|e| format!("{what}: {e}"))?),
     }
     Ok(())
@@ -268,7 +269,12 @@ fn cutters(part: Value, out: &mut Vec<PreTokenizerWrapper>) -> Result<(), String
     }
     match kind_of(&part, what)? {
         "Sequence" => members(part, "pretokenizers", what)?.into_iter().try_for_each(|m| cutters(m, out))?,
-        _ => out.push(serde_json::from_value(part).map_err(|e| format!("{what}: {e}"))?),
+        _ => match serde_json::from_value(part).map_err(|e| format!("{what}: {e}"))? {
+            PreTokenizerWrapper::FixedLength(fixed) if fixed.length == 0 => {
+                return Err(format!("{what} cuts words of length 0"));
+            }
+            cutter => out.push(cutter),
+        },
     }
     Ok(())
 }
@@ -307,17 +313,24 @@ fn decode_step(part: &Value, out: &mut Decoding, fused: &mut bool) -> Result<(),
             let number = |key: &str| part.get(key).and_then(Value::as_u64).unwrap_or(0) as usize;
             let c = text("content")?.chars().next().ok_or("the decoder strips no character")?;
             match (number("start"), number("stop")) {
-                (_, stop) if stop > 0 => return Err("the decoder strips characters from the end; only from the start is possible".into()),
+                (_, stop) if stop > 0 => {
+                    return Err("the decoder strips characters from the end; only from the start is possible".into());
+                }
                 (start, _) if *fused => out.1 = Some((c, start)),
                 (start, _) => out.0.push(Step::Strip(c, start)),
             }
         }
         "Metaspace" => {
             out.0.push(Step::Replace(text("replacement")?.into(), " ".into()));
-            let never = text("prepend_scheme").is_ok_and(|s| s == "never") || part.get("add_prefix_space") == Some(&Value::Bool(false));
+            let never = text("prepend_scheme").is_ok_and(|s| s == "never")
+                || part.get("add_prefix_space") == Some(&Value::Bool(false));
             out.1 = (!never).then_some((' ', 1));
         }
-        other => return Err(format!("the decoder is of type {other:?}; known are ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence and Strip")),
+        other => {
+            return Err(format!(
+                "the decoder is of type {other:?}; known are ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence and Strip"
+            ));
+        }
     }
     Ok(())
 }

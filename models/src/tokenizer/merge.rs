@@ -39,9 +39,19 @@ pub(super) struct Joined {
 #[derive(Default)]
 pub(super) struct Merger {
     list: Vec<Stretch>,
-    /// Best first: rank, left stretch, right stretch, bytes of both, what they become. A pair whose stretches are not that
-    /// long any more is stale.
-    pairs: BinaryHeap<Reverse<(u32, u32, u32, u32, u32)>>,
+    pairs: BinaryHeap<Reverse<Pair>>,
+}
+
+/// Two neighbours that may join. Sorts by rank, then from left to right.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    rank: u32,
+    left: u32,
+    right: u32,
+    /// Bytes of both. If they are not that long any more, the pair is stale.
+    len: u32,
+    /// What they become.
+    id: u32,
 }
 
 impl Merger {
@@ -66,7 +76,7 @@ impl Merger {
         for right in 1..self.list.len() as u32 {
             self.consider(right - 1, right, &mut rule);
         }
-        while let Some(Reverse((_, left, right, len, id))) = self.pairs.pop() {
+        while let Some(Reverse(Pair { left, right, len, id, .. })) = self.pairs.pop() {
             let (a, b) = (self.list[left as usize], self.list[right as usize]);
             if a.len == 0 || b.len == 0 || a.len + b.len != len {
                 continue;
@@ -89,7 +99,7 @@ impl Merger {
     fn consider(&mut self, left: u32, right: u32, rule: &mut impl FnMut(&Stretch, &Stretch) -> Option<Joined>) {
         let (Some(a), Some(b)) = (self.list.get(left as usize), self.list.get(right as usize)) else { return };
         if let Some(Joined { rank, id }) = rule(a, b) {
-            self.pairs.push(Reverse((rank, left, right, a.len + b.len, id)));
+            self.pairs.push(Reverse(Pair { rank, left, right, len: a.len + b.len, id }));
         }
     }
 }

@@ -168,6 +168,10 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("len", &self.len()).field("bos", &self.0.bos).field("stop", &self.0.stop).finish()
+        f.debug_struct("Tokenizer")
+            .field("len", &self.len())
+            .field("bos", &self.0.bos)
+            .field("stop", &self.0.stop)
+            .finish()
     }
 }

@@ -30,7 +30,12 @@ pub(super) struct Entry {
 
 impl Spm {
     /// `tokens` are those that text may become: no control, unknown or byte tokens.
-    pub fn new(tokens: AHashMap<Box<str>, Entry>, bytes: Option<Box<[u32; 256]>>, unk: Option<u32>, collapse: bool) -> Self {
+    pub fn new(
+        tokens: AHashMap<Box<str>, Entry>,
+        bytes: Option<Box<[u32; 256]>>,
+        unk: Option<u32>,
+        collapse: bool,
+    ) -> Self {
         let longest = tokens.keys().map(|t| t.len()).max().unwrap_or(0);
         Self { tokens, longest, bytes, unk, collapse }
     }
@@ -118,7 +123,8 @@ mod tests {
     #[test]
     fn unused_tokens_are_taken_apart_again() {
         let list = [("a", false), ("b", false), ("c", false), ("ab", true), ("abc", true), ("cc", false)];
-        let tokens = list.iter().zip(0..).map(|(&(t, unused), id)| (t.into(), Entry::new(id, id as f32, unused))).collect();
+        let tokens =
+            list.iter().zip(0..).map(|(&(t, unused), id)| (t.into(), Entry::new(id, id as f32, unused))).collect();
         let spm = Spm::new(tokens, None, Some(9), false);
         let encode = |text| {
             let mut out = Vec::new();
@@ -131,4 +137,3 @@ mod tests {
         assert_eq!(encode("xyabz"), [9, 0, 1, 9]);
     }
 }
-

@@ -93,7 +93,10 @@ impl Words {
     }
 }
 
-fn split(splitter: &Splitter, text: &NormalizedString) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
+fn split(
+    splitter: &Splitter,
+    text: &NormalizedString,
+) -> tokenizers::Result<Vec<(NormalizedString, Option<Vec<Token>>)>> {
     let cut = |(range, id): (std::ops::Range<usize>, Option<u32>)| {
         let piece = text.slice(Range::Normalized(range)).ok_or("an added token was found inside a character")?;
         Ok((piece, id.map(|id| vec![Token::new(id, String::new(), (0, 0))])))

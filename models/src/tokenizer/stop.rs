@@ -31,6 +31,7 @@ pub(super) fn ends_turn(spelling: &str) -> bool {
 /// The given ids and the control tokens known by their spelling, each once.
 pub(super) fn tokens(given: impl IntoIterator<Item = u32>, pieces: &Pieces) -> Vec<u32> {
     let mut seen = HashSet::new();
-    let known = (0..pieces.len() as u32).filter(|&id| pieces.kind(id) == Kind::Control && pieces.spelling(id).is_some_and(ends_turn));
+    let known = (0..pieces.len() as u32)
+        .filter(|&id| pieces.kind(id) == Kind::Control && pieces.spelling(id).is_some_and(ends_turn));
     given.into_iter().chain(known).filter(|&id| seen.insert(id)).collect()
 }

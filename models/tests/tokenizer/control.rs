@@ -35,7 +35,10 @@ fn what_a_user_writes_never_becomes_a_control_token() {
         let unknown = tokenizer.encode("\u{10FFFF}", Control::Text).unwrap(); // a character may be unknown, which is no forgery
         for text in attacks(&tokenizer).into_iter().chain(texts()) {
             let direct = tokenizer.encode(&text, Control::Text).unwrap();
-            assert!(direct.iter().all(|id| !tokenizer.is_control(*id) || unknown.contains(id)), "{name}: {text:?}: {direct:?}");
+            assert!(
+                direct.iter().all(|id| !tokenizer.is_control(*id) || unknown.contains(id)),
+                "{name}: {text:?}: {direct:?}"
+            );
             let hidden = tokenizer.hide_control(&text);
             assert_eq!(tokenizer.encode(&hidden, Control::Parse).unwrap(), direct, "{name}: {text:?}");
             assert_eq!(Tokenizer::show_control(&hidden), text);

@@ -55,7 +55,11 @@ fn pieces_together_are_the_whole() {
             assert_eq!(streamed(&tokenizer, &ids), whole, "{name}: {text:?}");
             // A stream that ends anywhere says what decode says of as much.
             for end in 0..ids.len() {
-                assert_eq!(streamed(&tokenizer, &ids[..end]), tokenizer.decode(&ids[..end]).unwrap(), "{name}: {text:?}");
+                assert_eq!(
+                    streamed(&tokenizer, &ids[..end]),
+                    tokenizer.decode(&ids[..end]).unwrap(),
+                    "{name}: {text:?}"
+                );
             }
         }
     }
@@ -77,7 +81,9 @@ fn a_character_is_never_split() {
 #[test]
 fn bytes_that_are_no_text_are_replaced() {
     let tokenizer = gguf("spm");
-    let byte = |b: u8| (0..tokenizer.len() as u32).find(|&id| tokenizer.token_text(Some(id)) == format!("<0x{b:02X}>")).unwrap();
+    let byte = |b: u8| {
+        (0..tokenizer.len() as u32).find(|&id| tokenizer.token_text(Some(id)) == format!("<0x{b:02X}>")).unwrap()
+    };
     for bytes in [
         &b"\xff"[..],
         b"\xe4\xbd",

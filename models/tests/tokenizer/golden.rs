@@ -101,7 +101,10 @@ fn files_say_what_begins_and_ends_a_text() {
     assert_eq!([smollm.bos(), smollm.eos()], [Some(3), Some(4)]);
     assert!(smollm.add_bos());
     assert_eq!(smollm.stop(), [4, 2, 0, 6], "eos, the given ones, and those known by spelling, each once");
-    assert!(smollm.encode("in", Control::Parse).unwrap().iter().all(|&id| smollm.is_control(id)), "the configuration says so");
+    assert!(
+        smollm.encode("in", Control::Parse).unwrap().iter().all(|&id| smollm.is_control(id)),
+        "the configuration says so"
+    );
 
     let plain = hf("smollm");
     assert_eq!((plain.bos(), plain.add_bos(), plain.token_text(None)), (None, false, String::new()));

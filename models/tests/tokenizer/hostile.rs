@@ -45,11 +45,17 @@ fn vocabularies_that_cannot_be() {
     refuses_json(r#"{"model": {"vocab": {}, "merges": []}}"#, "no tokens");
     refuses_json(r#"{"model": {"vocab": []}}"#, "no tokens");
     refuses_json(r#"{"model": {"vocab": {"a": 4294967295}, "merges": []}}"#, "4294967295");
-    refuses_json(r#"{"added_tokens": [{"id": 4000000000, "content": "x"}], "model": {"vocab": {"a": 0}, "merges": []}}"#, "4000000000");
+    refuses_json(
+        r#"{"added_tokens": [{"id": 4000000000, "content": "x"}], "model": {"vocab": {"a": 0}, "merges": []}}"#,
+        "4000000000",
+    );
     refuses_json(r#"{"model": {"vocab": {"a": 0}, "merges": ["a b"]}}"#, "\"b\"");
     refuses_json(r#"{"model": {"vocab": {"a": 0, "b": 1}, "merges": ["a b"]}}"#, "\"ab\"");
     refuses_json(r#"{"model": {"vocab": {"a": 0}, "merges": [], "unk_token": "u"}}"#, "\"u\"");
-    refuses_json(r###"{"model": {"vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "##"}}"###, "prefix or suffix");
+    refuses_json(
+        r###"{"model": {"vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "##"}}"###,
+        "prefix or suffix",
+    );
     refuses_json(r#"{"model": {"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": 7}}"#, "unk_id");
     let bad = r#"{"added_tokens_decoder": {"x": {"content": "y"}}}"#;
     let vocab = HfVocab { config: Some(serde_json::from_str(bad).unwrap()), ..hf_vocab("smollm") };
@@ -63,10 +69,13 @@ fn stages_that_cannot_be() {
         (r#""normalizer": 3"#, "no type"),
         (r#""normalizer": {"type": "Nope"}"#, "normalizer"),
         (r#""normalizer": {"type": "Sequence"}"#, "without a list"),
-        (r#""normalizer": {"type": "Precompiled"}"#, "normalizer"),
-        (r#""normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#, "normalizer"),
+        (r#""normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#, "not supported"),
+        (r#""pre_tokenizer": {"type": "FixedLength", "length": 0}"#, "length 0"),
         (r#""normalizer": {"type": "Replace", "pattern": {"Regex": "("}, "content": ""}"#, "normalizer"),
-        (r#""pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[z-a]"}, "behavior": "Isolated", "invert": false}"#, "pre_tokenizer"),
+        (
+            r#""pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[z-a]"}, "behavior": "Isolated", "invert": false}"#,
+            "pre_tokenizer",
+        ),
         (r#""pre_tokenizer": {"type": "Sequence", "pretokenizers": [{}]}"#, "no type"),
         (r#""decoder": {"type": "CTC"}"#, "known are ByteLevel"),
         (r#""decoder": {"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}"#, "only a text"),
@@ -74,6 +83,39 @@ fn stages_that_cannot_be() {
         (r#""decoder": []"#, "no type"),
     ] {
         refuses_json(&with(part), says);
+    }
+}
+
+#[test]
+fn stages_that_match_nothing_or_everything() {
+    let mut parts = Vec::new();
+    for pattern in ["", "a*", "(?=a)", "$", "^", "(a|b)*", r"(.)\\1", r"\\s+(?!\\S)"] {
+        for behavior in ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"] {
+            for invert in ["true", "false"] {
+                parts.push(format!(
+                    r#""pre_tokenizer": {{"type": "Split", "pattern": {{"Regex": "{pattern}"}}, "behavior": "{behavior}", "invert": {invert}}}"#
+                ));
+            }
+        }
+        for content in ["", "x", " "] {
+            parts.push(format!(
+                r#""normalizer": {{"type": "Replace", "pattern": {{"Regex": "{pattern}"}}, "content": "{content}"}}"#
+            ));
+        }
+    }
+    let added = r#"[{"id": 3, "content": "<s>", "special": true, "lstrip": true, "rstrip": true}, {"id": 4, "content": " "},
+        {"id": 5, "content": "é", "single_word": true}, {"id": 6, "content": "\n", "lstrip": true}, {"id": 7, "content": ""}]"#;
+    for part in parts {
+        let json = format!(
+            r#"{{"added_tokens": {added}, {part}, "model": {{"vocab": {{"a": 0, "b": 1, "aa": 2}}, "merges": ["a a"]}}}}"#
+        );
+        let tokenizer = from_json(&json).unwrap_or_else(|e| panic!("{part}: {e}"));
+        assert!(tokenizer.encode("", Control::Parse).unwrap().is_empty());
+        for text in ["a", "aaaa <s>\n bé", " \n ", "e\u{301}\u{301}"] {
+            if let Ok(ids) = tokenizer.encode(text, Control::Parse) {
+                tokenizer.decode(&ids).unwrap(); // every id is one of the vocabulary's
+            }
+        }
     }
 }
 
@@ -93,9 +135,10 @@ fn cut_or_changed_anywhere_a_tokenizer_json_gives_an_error_or_a_tokenizer() {
                 let at = (seed >> 33) as usize % json.len();
                 json[at] = b"\"{}[]:,0e\\"[(seed >> 20) as usize % 10];
             }
-            if let Ok(tokenizer) = Tokenizer::from_hf(HfVocab { json, ..hf_vocab(name) }) {
-                let ids = tokenizer.encode("Hello <|im_end|>\n 12 é", Control::Parse);
-                let _ = ids.map(|ids| tokenizer.decode(&ids));
+            if let Ok(tokenizer) = Tokenizer::from_hf(HfVocab { json, ..hf_vocab(name) })
+                && let Ok(ids) = tokenizer.encode("Hello <|im_end|>\n 12 é", Control::Parse)
+            {
+                tokenizer.decode(&ids).unwrap();
             }
         }
     }
@@ -132,7 +175,9 @@ fn gguf_vocabularies_that_cannot_be() {
 
 #[test]
 fn a_message_stays_short_and_printable() {
-    let error = Tokenizer::from_gguf(GgufVocab { pre: Some("\x1b[31m\n".repeat(10_000)), ..gguf_vocab("smollm") }).unwrap_err().to_string();
+    let error = Tokenizer::from_gguf(GgufVocab { pre: Some("\x1b[31m\n".repeat(10_000)), ..gguf_vocab("smollm") })
+        .unwrap_err()
+        .to_string();
     assert!(error.len() < 2000 && !error.contains('\x1b') && !error.contains('\n'), "{error}");
 }
 

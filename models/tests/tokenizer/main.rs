@@ -10,7 +10,8 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 const HF: [&str; 8] = ["llama3", "smollm", "gpt2", "qwen2", "nfc", "prefix", "llama2", "llama2-first"];
-const GGUF: [&str; 9] = ["llama3", "smollm", "gpt2", "qwen2", "default", "spm", "spm-no-prefix", "spm-collapse", "spm-unk"];
+const GGUF: [&str; 9] =
+    ["llama3", "smollm", "gpt2", "qwen2", "default", "spm", "spm-no-prefix", "spm-collapse", "spm-unk"];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tokenizer").join(name)

@@ -38,8 +38,24 @@ macro_rules! four {
     (|$i:ident| $e:expr) => {
         // SAFETY: NEON is there (trait contract).
         unsafe {
-            let each = |$i: usize| $e;
-            [each(0), each(1), each(2), each(3)]
+            [
+                {
+                    let $i = 0;
+                    $e
+                },
+                {
+                    let $i = 1;
+                    $e
+                },
+                {
+                    let $i = 2;
+                    $e
+                },
+                {
+                    let $i = 3;
+                    $e
+                },
+            ]
         }
     };
 }
@@ -52,8 +68,8 @@ impl<const DOT: bool> Neon<DOT> {
         unsafe {
             if DOT {
                 let mut acc = acc;
-                asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) w, in(vreg) a,
-                    options(pure, nomem, nostack, preserves_flags));
+                asm!(".arch_extension dotprod", "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) w,
+                    in(vreg) a, options(pure, nomem, nostack, preserves_flags));
                 return acc;
             }
             let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)));
@@ -290,10 +306,11 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     }
     #[inline(always)]
     unsafe fn dot4(q: *const u8, a: *const i8) -> I {
+        // SAFETY: NEON is there.
+        let mut low = unsafe { [vdupq_n_s32(0); 4] };
+        let mut high = low;
         // SAFETY: 256 bytes of weights, 32 of activations.
         unsafe {
-            let mut low = [vdupq_n_s32(0); 4];
-            let mut high = low;
             for line in 0..4 {
                 let (first, second) = (Self::bytes(a.add(4 * line)), Self::bytes(a.add(16 + 4 * line)));
                 for i in 0..4 {
@@ -302,8 +319,8 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
                     high[i] = Self::dot(high[i], vreinterpretq_s8_u8(vshrq_n_u8::<4>(w)), second);
                 }
             }
-            four!(|i| vaddq_s32(low[i], high[i]))
         }
+        four!(|i| vaddq_s32(low[i], high[i]))
     }
     #[inline(always)]
     unsafe fn dot8(q: *const u8, a: *const i8, _sum: i32) -> I {

@@ -1,4 +1,5 @@
-//! The definition of the lanes: arrays and loops.
+//! The definition of the lanes: arrays and loops. Larger methods are not inlined: nothing is gained here, and kernels stay
+//! small.
 
 use super::{GROUP, LANES, LINE, Lanes};
 use half::{bf16, f16};
@@ -34,34 +35,34 @@ impl Lanes for Scalar {
         // SAFETY: as in load.
         unsafe { p.cast::<F>().write_unaligned(x) }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_f16(p: *const u16) -> F {
         // SAFETY: as in load.
         each(|i| f16::from_bits(unsafe { p.add(i).read_unaligned() }).to_f32())
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_f16(p: *mut u16, x: F) {
         for (i, v) in x.iter().enumerate() {
             // SAFETY: as in load.
             unsafe { p.add(i).write_unaligned(f16::from_f32(*v).to_bits()) }
         }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_bf16(p: *const u16) -> F {
         // SAFETY: as in load.
         each(|i| bf16::from_bits(unsafe { p.add(i).read_unaligned() }).to_f32())
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_i8(p: *const i8) -> F {
         // SAFETY: as in load.
         each(|i| unsafe { *p.add(i) } as f32)
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn load_u8(p: *const u8) -> F {
         // SAFETY: as in load.
         each(|i| unsafe { *p.add(i) } as f32)
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn store_i8(p: *mut i8, x: F) {
         for (i, v) in x.iter().enumerate() {
             // SAFETY: as in load.
@@ -80,7 +81,7 @@ impl Lanes for Scalar {
     unsafe fn mul(a: F, b: F) -> F {
         each(|i| a[i] * b[i])
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn div(a: F, b: F) -> F {
         each(|i| a[i] / b[i])
     }
@@ -96,15 +97,15 @@ impl Lanes for Scalar {
     unsafe fn abs(a: F) -> F {
         each(|i| a[i].abs())
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn fma(a: F, b: F, c: F) -> F {
         each(|i| a[i].mul_add(b[i], c[i]))
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn round(a: F) -> F {
         each(|i| a[i].round_ties_even())
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn pow2(n: F) -> F {
         each(|i| f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
     }
@@ -137,14 +138,14 @@ impl Lanes for Scalar {
     unsafe fn float(a: I) -> F {
         each(|i| a[i] as f32)
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn sums_i8(p: *const i8) -> (i32, i32) {
         // SAFETY: the caller vouches for 32 values.
         let sum = |from: usize, to: usize| (from..to).map(|i| unsafe { *p.add(i) } as i32).sum::<i32>();
         (sum(0, GROUP), sum(0, GROUP / 2))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn spread4(q: *const u8, lines: *mut u8) {
         for i in 0..4 * LINE {
             // SAFETY: 256 bytes in, 512 out, as the trait says.
@@ -154,7 +155,7 @@ impl Lanes for Scalar {
             }
         }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn spread6(q: *const u8, lines: *mut u8) {
         // SAFETY: 384 bytes in, 512 out, as the trait says.
         unsafe {
@@ -167,12 +168,12 @@ impl Lanes for Scalar {
             }
         }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn spread8(q: *const u8, lines: *mut u8) {
         // SAFETY: 512 bytes in and out, as the trait says.
         unsafe { std::ptr::copy_nonoverlapping(q, lines, 8 * LINE) }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn tile<const BITS: u32, const N: usize, const R: usize>(
         lines: *const u8,
         a: *const i8,
@@ -194,7 +195,7 @@ impl Lanes for Scalar {
         }
         out
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn dot4(q: *const u8, a: *const i8) -> I {
         let mut lines = [0; 8 * LINE];
         // SAFETY: as the trait says.
@@ -203,7 +204,7 @@ impl Lanes for Scalar {
             Self::tile::<4, 8, 1>(lines.as_ptr(), a, std::ptr::null())[0]
         }
     }
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn dot8(q: *const u8, a: *const i8, _sum: i32) -> I {
         // SAFETY: as the trait says.
         unsafe { Self::tile::<8, 8, 1>(q, a, std::ptr::null())[0] }
