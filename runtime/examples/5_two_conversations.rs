@@ -7,8 +7,10 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a GGUF file or a Hugging Face folder")?;
     let model = NanoModel::open(Path::new(&path), ModelOptions::default(), |_| ())?;
-    let mut poet = model.chat(ChatOptions { system_prompt: Some("You are a poet.".into()), ..ChatOptions::default() })?;
-    let mut cook = model.chat(ChatOptions { system_prompt: Some("You are a cook.".into()), ..ChatOptions::default() })?;
+    let mut poet =
+        model.chat(ChatOptions { system_prompt: Some("You are a poet.".into()), ..ChatOptions::default() })?;
+    let mut cook =
+        model.chat(ChatOptions { system_prompt: Some("You are a cook.".into()), ..ChatOptions::default() })?;
     let options = GenerateOptions { max_new_tokens: 48, ..GenerateOptions::default() };
 
     for question in ["What do you do in the morning?", "And in the evening?"] {

@@ -86,38 +86,52 @@ impl Drop for KvCache {
 /// The pages of a model's cache that nobody owns.
 #[derive(Debug)]
 pub(crate) struct PagePool {
-    free: Mutex<Vec<u32>>,
+    free: Mutex<Free>,
     pages: usize,
     bell: Arc<Bell>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// Pages that were used before; the last one given back is taken first.
+    used: Vec<u32>,
+    /// All pages from this one on were never used. Taken last, so that untouched memory stays untouched.
+    fresh: u32,
 }
 
 impl PagePool {
     /// A pool of `pages` pages that rings when some come back.
     pub(crate) fn new(pages: usize, bell: Arc<Bell>) -> Self {
-        // Taken from the end: low pages first, and those used last again, so that untouched memory stays untouched.
-        let free = Mutex::new((0..pages as u32).rev().collect());
-        Self { free, pages, bell }
+        Self { free: Mutex::default(), pages, bell }
     }
 
     fn take(&self, count: usize, into: &mut Vec<u32>) -> Result<()> {
         let mut free = lock(&self.free);
-        let Some(rest) = free.len().checked_sub(count) else {
-            return Err(Error::PoolFull { needed: count, free: free.len(), pages: self.pages });
-        };
-        into.extend(free.drain(rest..).rev());
+        let left = free.used.len() + self.pages - free.fresh as usize;
+        if count > left {
+            return Err(Error::PoolFull { needed: count, free: left, pages: self.pages });
+        }
+        for _ in 0..count {
+            let page = free.used.pop().unwrap_or_else(|| {
+                free.fresh += 1;
+                free.fresh - 1
+            });
+            into.push(page);
+        }
         Ok(())
     }
 
     fn give_back(&self, pages: impl DoubleEndedIterator<Item = u32> + ExactSizeIterator) {
         if pages.len() > 0 {
-            lock(&self.free).extend(pages.rev());
+            lock(&self.free).used.extend(pages.rev());
             self.bell.ring();
         }
     }
 
     #[cfg(test)]
     fn free(&self) -> usize {
-        lock(&self.free).len()
+        let free = lock(&self.free);
+        free.used.len() + self.pages - free.fresh as usize
     }
 }
 

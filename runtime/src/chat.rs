@@ -5,6 +5,7 @@ use crate::segments::{Segments, common_prefix, encode_start};
 use crate::{Error, GenerateOptions, KvCache, NanoModel, Reply, Result};
 use nano_models::Tokenizer;
 use nano_templates::{Content, Message, Template, Vars};
+use serde_json::Value;
 use std::time::Instant;
 
 /// How to start a conversation.
@@ -250,16 +251,29 @@ impl ChatHistory {
         Ok(self.template.render(&hidden, &self.vars)?)
     }
 
-    /// The message with all spellings of control tokens in its text hidden.
+    /// The message with all spellings of control tokens in its texts hidden.
     fn hide(&self, message: &Message) -> Message {
-        let hide = |text: &str| self.model.tokenizer().hide_control(text);
+        let tokenizer = self.model.tokenizer();
+        let hide = |text: &mut String| *text = tokenizer.hide_control(text);
         let mut message = message.clone();
         match &mut message.content {
-            Content::Text(text) => *text = hide(text),
-            Content::Parts(parts) => parts.iter_mut().flat_map(|p| &mut p.text).for_each(|t| *t = hide(t)),
+            Content::Text(text) => hide(text),
+            Content::Parts(parts) => parts.iter_mut().flat_map(|p| &mut p.text).for_each(hide),
             Content::None | Content::Absent => {}
         }
-        message.reasoning_content = message.reasoning_content.as_deref().map(hide);
+        message.name.iter_mut().chain(&mut message.reasoning_content).for_each(hide);
+        let values = message.tool_calls.iter_mut().flatten().chain(message.other.values_mut());
+        values.for_each(|value| hide_strings(value, &hide));
         message
+    }
+}
+
+/// Hides in all strings of a value.
+fn hide_strings(value: &mut Value, hide: &impl Fn(&mut String)) {
+    match value {
+        Value::String(text) => hide(text),
+        Value::Array(values) => values.iter_mut().for_each(|v| hide_strings(v, hide)),
+        Value::Object(fields) => fields.values_mut().for_each(|v| hide_strings(v, hide)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -15,8 +15,7 @@ const LIMITS: Limits = Limits { rows: 24, logits_rows: 4, sequences: 4, vocab: 0
 fn load(checkpoint: &dyn Checkpoint, threads: usize, kv: KvFormat) -> Box<dyn Runner> {
     let spec = Spec::read(checkpoint).unwrap();
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
-    let options =
-        LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
+    let options = LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
     runner::load(Device::Cpu, checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
 }
 
@@ -155,7 +154,9 @@ fn incremental_equals_fresh() {
         assert!(seen.len() > 200, "{}", seen.len());
         for (tokens, logits) in seen.iter().step_by(3) {
             let last = tokens.len() - 1;
-            fresh.score(tokens, last..tokens.len(), |_, found| assert_eq!(found, logits, "{kv:?}: {tokens:?}")).unwrap();
+            fresh
+                .score(tokens, last..tokens.len(), |_, found| assert_eq!(found, logits, "{kv:?}: {tokens:?}"))
+                .unwrap();
         }
     }
 }

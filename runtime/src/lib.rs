@@ -5,6 +5,20 @@
 //! messages and a [`KvCache`] in step, so that a turn costs what is new in it. Any number of them run at once: the
 //! engine puts rows of several sequences into one step, and never waits for a reader.
 //!
+//! ```no_run
+//! use nano_runtime::{ChatOptions, Event, GenerateOptions, ModelOptions, NanoModel};
+//!
+//! let model = NanoModel::open("model.gguf".as_ref(), ModelOptions::default(), |_| ())?;
+//! let mut chat = model.chat(ChatOptions::default())?;
+//! chat.user("What is the capital of France?");
+//! for event in chat.reply(&GenerateOptions::default())? {
+//!     if let Event::Text(text) = event? {
+//!         print!("{text}");
+//!     }
+//! }
+//! # Ok::<(), nano_runtime::Error>(())
+//! ```
+//!
 //! What a step computes is the business of the crates below, reached through [`Runner`]. What is deliberately not here:
 //! terminals, HTTP, environment variables, and any machine's name outside of `runner`.
 

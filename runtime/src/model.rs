@@ -179,7 +179,7 @@ impl Shared {
         let mut tokens = if options.ignore_eos { Vec::new() } else { self.tokenizer.stop().to_vec() };
         let mut strings = Vec::new();
         for stop in &options.stop {
-            match self.tokenizer.encode(stop, Control::Parse)?[..] {
+            match self.tokenizer.encode_next(stop)?[..] {
                 [token] if self.tokenizer.is_control(token) => tokens.push(token),
                 _ => strings.push(stop.clone()),
             }

@@ -12,6 +12,7 @@ pub struct Reply<'a> {
     history: &'a mut ChatHistory,
     /// Absent once the turn has ended.
     generation: Option<Generation>,
+    stopper: Stopper,
     /// The conversation with the prompt, and its tokens.
     next: Segments,
     prompt: Vec<u32>,
@@ -27,19 +28,18 @@ impl<'a> Reply<'a> {
         prompt: Vec<u32>,
         rows: usize,
     ) -> Self {
-        Self { history, generation: Some(generation), next, prompt, rows }
+        let stopper = generation.stopper();
+        Self { history, generation: Some(generation), stopper, next, prompt, rows }
     }
 
     /// Asks for an early end. What was said so far joins the conversation, marked as cancelled.
     pub fn stop(&self) {
-        if let Some(generation) = &self.generation {
-            generation.stop();
-        }
+        self.stopper.stop();
     }
 
-    /// A handle that stops this reply from another thread. `None` once it has ended.
-    pub fn stopper(&self) -> Option<Stopper> {
-        self.generation.as_ref().map(Generation::stopper)
+    /// A handle that stops this reply from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
     }
 
     /// Waits for the end.
@@ -99,8 +99,7 @@ impl Iterator for Reply<'_> {
 
 impl Drop for Reply<'_> {
     fn drop(&mut self) {
-        let Some(generation) = &self.generation else { return };
-        if generation.stopper().is_stopped() {
+        if self.stopper.is_stopped() {
             // An error rolls the turn back by itself.
             let _ = self.finish();
         } else if let Some(generation) = self.generation.take() {

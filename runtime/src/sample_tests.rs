@@ -43,9 +43,15 @@ fn selects_what_a_full_sort_selects() {
     for n in [1, 7, 300, 5_000] {
         for seed in 0..5 {
             let logits = logits(n, seed);
-            for (top_k, top_p, min_p) in
-                [(0, 1.0, 0.0), (40, 1.0, 0.0), (0, 0.9, 0.0), (0, 0.9999, 0.0), (0, 1.0, 0.1), (40, 0.8, 0.05), (600, 0.99, 0.0)]
-            {
+            for (top_k, top_p, min_p) in [
+                (0, 1.0, 0.0),
+                (40, 1.0, 0.0),
+                (0, 0.9, 0.0),
+                (0, 0.9999, 0.0),
+                (0, 1.0, 0.1),
+                (40, 0.8, 0.05),
+                (600, 0.99, 0.0),
+            ] {
                 for temperature in [0.5, 8.0] {
                     let sampling = Sampling { temperature, top_k, top_p, min_p };
                     assert_eq!(kept(&logits, &sampling), plain(&logits, &sampling), "{n} {seed} {sampling:?}");

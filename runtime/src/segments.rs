@@ -8,7 +8,8 @@ use nano_models::{Control, Tokenizer};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Segments {
     list: Vec<Segment>,
-    /// A stop token that was sampled after the last segment. It stays if the template spells it next.
+    /// A stop token that was sampled after the last segment. It has no part in what follows: where the template
+    /// writes it too, it is the first token of the next segment.
     stop: Option<u32>,
 }
 
@@ -58,13 +59,6 @@ impl Segments {
             };
             next.list.push(segment.clone());
             rest = after;
-        }
-        if let Some(stop) = self.stop {
-            let spelling = tokenizer.token_text(Some(stop));
-            if let Some(after) = rest.strip_prefix(&spelling).filter(|_| !spelling.is_empty()) {
-                next.list.push(Segment { kind: Kind::Prompt, text: spelling, tokens: vec![stop] });
-                rest = after;
-            }
         }
         next.push_prompt(rest, tokenizer)?;
         Ok(next)

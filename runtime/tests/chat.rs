@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use nano_runtime::{ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Template};
+use nano_runtime::{
+    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Template,
+};
 
 const STRIPS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
@@ -50,6 +52,7 @@ fn state(chat: &ChatHistory) -> (Vec<(String, String)>, usize, usize) {
     (texts(chat), chat.num_tokens(), chat.num_rows())
 }
 
+/// D1, D16: nothing is fed twice.
 #[test]
 fn a_turn_feeds_what_is_new_and_the_stop_token_once() {
     let (mut chat, log) = chat(CHATML, &["⟨Hello⟩!", "⟨bye⟩"]);
@@ -106,6 +109,7 @@ fn a_template_that_rewrites_history_feeds_from_the_first_difference() {
     assert_eq!(fed(&log), tokens(second));
 }
 
+/// D18.
 #[test]
 fn control_tokens_come_from_the_template_alone() {
     let (mut chat, log) = chat(CHATML, &["<|⟨bye⟩", "x"]);
@@ -156,6 +160,7 @@ fn stops_of_the_template_end_replies_and_the_cut_is_fed_again() {
     assert_eq!(output.stop_token, Some(END), "a stop that is one control token is a stop token");
 }
 
+/// D2.
 #[test]
 fn a_failed_turn_leaves_the_conversation_as_it_was() {
     for fault in [|| Fault::Error, || Fault::Panic, || Fault::NaN] {
@@ -179,7 +184,8 @@ fn a_failed_turn_leaves_the_conversation_as_it_was() {
 fn an_error_in_the_middle_of_a_reply_takes_the_turn_back() {
     let (mut fake, _) = Fake::new(limits(), parrot(vec![bytes("ab"), bytes("cdefgh")]));
     let mut broken = true;
-    fake.faults = Box::new(move |fed| (fed.concat() == bytes("f") && std::mem::take(&mut broken)).then_some(Fault::Panic));
+    fake.faults =
+        Box::new(move |fed| (fed.concat() == bytes("f") && std::mem::take(&mut broken)).then_some(Fault::Panic));
     let mut chat = open(fake.model(template(CHATML)), None);
     say(&mut chat, "one");
     let before = state(&chat);
@@ -227,6 +233,7 @@ fn a_reply_that_is_leaked_costs_its_cache_and_nothing_else() {
     assert_eq!(say(&mut chat, "three").text, "c");
 }
 
+/// D22.
 #[test]
 fn stop_commits_what_was_said() {
     let long = "c".repeat(500);
@@ -236,7 +243,7 @@ fn stop_commits_what_was_said() {
         chat.user("two");
         let mut reply = chat.reply(&GenerateOptions { max_new_tokens: 400, ..options() }).unwrap();
         (0..3).for_each(|_| assert!(matches!(reply.next(), Some(Ok(Event::Text(_))))));
-        reply.stopper().unwrap().stop();
+        reply.stopper().stop();
         if read_on {
             assert_eq!(reply.wait().unwrap().finish, Finish::Cancelled);
         } else {
@@ -293,7 +300,8 @@ fn a_reply_that_meets_the_end_of_the_context_leaves_a_usable_conversation() {
 
 #[test]
 fn an_error_of_the_template_takes_the_message_back() {
-    let raises = "{% if messages[-1].content == 'no' %}{{ raise_exception('I will not') }}{% endif %}".to_owned() + CHATML;
+    let raises =
+        "{% if messages[-1].content == 'no' %}{{ raise_exception('I will not') }}{% endif %}".to_owned() + CHATML;
     let (mut chat, _) = chat(&raises, &["ab", "c"]);
     say(&mut chat, "one");
     let before = state(&chat);
@@ -304,6 +312,7 @@ fn an_error_of_the_template_takes_the_message_back() {
     assert!(matches!(chat.reply(&options()).map(|_| ()), Err(Error::NoMessage)));
 }
 
+/// D15.
 #[test]
 fn reset_keeps_the_rows_of_the_system_prompt() {
     let (mut chat, log) = chat_with(limits(), CHATML, &["ab", "c"], Some("be brief"));
@@ -345,6 +354,35 @@ fn without_a_template_the_error_names_what_would_do() {
     assert!(error.to_string().contains("--chat-template") && error.to_string().contains("chat-ml"), "{error}");
     let template = Template::builtin("chat-ml");
     assert!(model.chat(ChatOptions { template, ..ChatOptions::default() }).is_ok());
+}
+
+/// D8.
+#[test]
+fn stops_belong_to_the_conversation() {
+    let json = r#"{"name": "t", "user": "${MESSAGE}\n<|im_start|>assistant\n", "bot": "${MESSAGE}", "stop": ["b"]}"#;
+    let (fake, _) = Fake::new(limits(), parrot(vec![bytes("abc"), bytes("abc")]));
+    let model = fake.model(template(CHATML));
+    let other = Some(Template::nanollm("t", json).unwrap());
+    let mut stopping = model.chat(ChatOptions { template: other, ..ChatOptions::default() }).unwrap();
+    let mut plain = open(model, None);
+    for _ in 0..2 {
+        assert_eq!(say(&mut stopping, "hi").text, "a");
+        assert_eq!(say(&mut plain, "hi").text, "abc");
+    }
+}
+
+#[test]
+fn control_tokens_are_hidden_in_every_field_of_a_message() {
+    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls | tojson }}{{ m.name }}\
+                  {% endfor %}<|im_start|>{{ 'assistant\\n' }}";
+    let (mut chat, log) = chat(source, &["a"]);
+    let message = r#"[{"role": "tool", "content": [{"type": "text", "text": "<s>"}], "name": "<|im_end|>",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"x": ["</s>"]}}}]}]"#;
+    chat.append_message(Message::parse_list(message).unwrap().remove(0));
+    chat.reply(&options()).unwrap().wait().unwrap();
+    let fed = fed(&log);
+    assert_eq!(fed.iter().filter(|&&t| t == START).count(), 1);
+    assert!(!fed.iter().any(|&t| [BOS, EOS, END].contains(&t)), "{fed:?}");
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn decoding_goes_on_during_long_prefills_which_share_the_room() {
     }
 }
 
+/// D10: a bounded channel.
 #[test]
 fn a_slow_reader_holds_up_only_itself() {
     let (fake, log) = Fake::new(limits(), count);
@@ -147,6 +148,7 @@ fn into_cache_saves_the_cache_at_any_time() {
     assert!(!cache.is_empty());
 }
 
+/// D14.
 #[test]
 fn a_failing_step_fails_its_sequences_and_no_other() {
     for fault in [|| Fault::Error, || Fault::Panic, || Fault::NaN, || Fault::Short] {
@@ -205,7 +207,8 @@ fn a_full_pool_makes_a_sequence_wait_for_one_that_ends() {
 fn a_full_pool_is_an_error_when_nobody_would_give_pages_back() {
     let (fake, _) = Fake::new(Limits { pages: 4, context: 128, ..limits() }, count);
     let model = fake.model(None);
-    let held = model.generate(vec![1; 90], model.cache(), &GenerateOptions { max_new_tokens: 2, ..options() }).wait().unwrap();
+    let held =
+        model.generate(vec![1; 90], model.cache(), &GenerateOptions { max_new_tokens: 2, ..options() }).wait().unwrap();
     let mut refused = model.generate(vec![1; 40], model.cache(), &options());
     let error = refused.next().unwrap().unwrap_err();
     assert!(matches!(error, Error::PoolFull { needed: 2, free: 1, pages: 4 }), "{error}");
@@ -228,6 +231,7 @@ fn two_that_starve_each_other_are_parted() {
     assert_eq!(older.wait().unwrap().tokens.len(), 40);
 }
 
+/// D13.
 #[test]
 fn a_seed_gives_the_same_text_alone_and_in_company() {
     let model = || {

@@ -32,6 +32,7 @@ fn stop(text: &str) -> GenerateOptions {
     GenerateOptions { stop: vec![text.into()], ..options() }
 }
 
+/// D16.
 #[test]
 fn the_stream_and_the_blocking_variant_give_the_same() {
     let model = model("⟨Hello⟩⟨ world⟩!", 2);
@@ -69,6 +70,7 @@ fn a_cache_goes_on_where_it_ended() {
     assert_eq!((last.tokens[0], last.stats.reused_tokens), (10, 9));
 }
 
+/// D9.
 #[test]
 fn a_stop_string_is_found_wherever_tokens_cut_it() {
     // What is said, what is shown, rows of what is said that stay, and the pending tokens after them.
@@ -117,6 +119,7 @@ fn what_is_held_back_is_released_when_the_length_ends_the_reply() {
     assert_eq!(texts, ["a", "##b"]);
 }
 
+/// D10.
 #[test]
 fn half_a_character_is_never_shown() {
     let model = Fake::new(limits(), says(1, bytes("aé🙂"))).0.model(None);
@@ -143,7 +146,8 @@ fn ignore_eos_goes_on() {
     let (_, output) = read(start(&model("a", 1), "x", all.clone()));
     assert_eq!((output.tokens, output.finish), (vec![97, EOS, EOS, EOS], Finish::Length));
     // A stop that the caller names still counts, also as a token.
-    let (_, output) = read(start(&model("a<|im_end|>b", 1), "x", GenerateOptions { stop: vec!["<|im_end|>".into()], ..all }));
+    let (_, output) =
+        read(start(&model("a<|im_end|>b", 1), "x", GenerateOptions { stop: vec!["<|im_end|>".into()], ..all }));
     assert_eq!((output.text.as_str(), output.stop_token), ("a", Some(END)));
 }
 
@@ -206,6 +210,7 @@ fn a_completion_starts_with_bos_where_the_model_wants_it_and_takes_text_as_text(
     }
 }
 
+/// D13.
 #[test]
 fn penalties_spare_control_tokens() {
     // Without the penalty "a" follows for ever; with it, once. The stop token was in the prompt and still ends it.
@@ -221,7 +226,9 @@ fn scores_give_the_logits_of_the_rows_asked_for() {
     let (fake, log) = Fake::new(limits(), |tokens| tokens.len() as u32);
     let model = fake.model(None);
     let mut found = Vec::new();
-    model.score(&[7; 50], 20..45, |row, logits| found.push((row, logits.iter().position(|&l| l == 1.0).unwrap()))).unwrap();
+    model
+        .score(&[7; 50], 20..45, |row, logits| found.push((row, logits.iter().position(|&l| l == 1.0).unwrap())))
+        .unwrap();
     assert_eq!(found, (20..45).map(|row| (row, row + 1)).collect::<Vec<_>>());
     let log = log.lock().unwrap();
     assert_eq!((log.rows(), log.steps.iter().map(|s| s.logits).sum::<usize>()), (45, 25));

@@ -71,7 +71,10 @@ fn info_is_read_without_weights() {
     let info = ModelInfo::read(&path, &options()).unwrap();
     let (model, _) = open(&path, options()).unwrap();
     let loaded = model.info();
-    assert_eq!((info.memory, info.context, info.stop_tokens), (loaded.memory, loaded.context, loaded.stop_tokens.clone()));
+    assert_eq!(
+        (info.memory, info.context, info.stop_tokens),
+        (loaded.memory, loaded.context, loaded.stop_tokens.clone())
+    );
 }
 
 #[test]
@@ -121,7 +124,11 @@ fn a_broken_template_of_the_models_own_leaves_completion() {
     let (model, notices) = open(&folder.write("tiny.gguf", tiny.gguf()), options()).unwrap();
     assert!(notices.iter().any(|n| n.contains("chat template")), "{notices:?}");
     assert!(matches!(model.chat(ChatOptions::default()).map(|_| ()), Err(Error::NoTemplate { .. })));
-    model.complete("hello", &GenerateOptions { max_new_tokens: 3, ..GenerateOptions::default() }).unwrap().wait().unwrap();
+    model
+        .complete("hello", &GenerateOptions { max_new_tokens: 3, ..GenerateOptions::default() })
+        .unwrap()
+        .wait()
+        .unwrap();
 }
 
 #[test]
@@ -129,7 +136,8 @@ fn a_seed_gives_the_same_text_whatever_the_number_of_threads() {
     let folder = TempDir::new("threads");
     let path = folder.write("tiny.gguf", Tiny::default().gguf());
     let sampling = Sampling { temperature: 2.0, ..Sampling::default() };
-    let seeded = GenerateOptions { sampling: Some(sampling), seed: Some(5), ignore_eos: true, ..GenerateOptions::default() };
+    let seeded =
+        GenerateOptions { sampling: Some(sampling), seed: Some(5), ignore_eos: true, ..GenerateOptions::default() };
     let tokens = |threads, kv| {
         let options = ModelOptions { threads: Some(threads), kv_cache: Some(kv), ..options() };
         let (model, _) = open(&path, options).unwrap();

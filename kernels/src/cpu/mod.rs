@@ -23,6 +23,7 @@ pub use lanes::Isa;
 use crate::{After, Attend, Backend, Error, Format, HostTensor, Linear, MAX_HEAD_DIM, NO_SLOT, Norm, PAGE_ROWS};
 use crate::{PageLayout, Result, Rope, Rows, Step};
 use pack::{Kind, Packed};
+use std::cell::RefCell;
 
 /// A CPU with its threads and its standing room.
 pub struct Cpu {
@@ -32,6 +33,8 @@ pub struct Cpu {
     scratch: Vec<linear::Scratch>,
     attend: attend::Room,
     turns: rope::Turns,
+    /// Where weights lie.
+    arena: RefCell<memory::Arena>,
     step: Step,
     /// Pages that the current step names: one past the greatest.
     pages: usize,
@@ -76,6 +79,7 @@ impl Cpu {
             scratch,
             attend: Default::default(),
             turns: Default::default(),
+            arena: Default::default(),
             step: Step::default(),
             pages: 0,
         })
@@ -116,8 +120,9 @@ impl Backend for Cpu {
                 format!("{cols} columns"),
             ));
         }
+        let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
-            parts.iter().map(|part| Packed::new(part, self.pool.threads())).collect::<Result<_>>()?;
+            parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;
         let rows = parts.iter().map(|part| part.rows).sum();
         Ok(Weight { parts, rows, cols })
     }

@@ -15,7 +15,7 @@
 //! | F32, F16, Bf16 | a record is one k: 16 values | |
 
 use super::lanes::{GROUP, LANES, LINE};
-use super::memory::Memory;
+use super::memory::{Arena, Memory};
 use crate::{Error, Format, HostTensor, Result};
 
 /// Records between two heads of a super-block kind.
@@ -89,7 +89,7 @@ pub struct Packed {
 
 impl Packed {
     /// Packs a matrix, on up to `threads` threads.
-    pub fn new(host: &HostTensor<'_>, threads: usize) -> Result<Packed> {
+    pub fn new(host: &HostTensor<'_>, threads: usize, arena: &mut Arena) -> Result<Packed> {
         let Some(kind) = Kind::of(host.format) else {
             return Err(Error::Unsupported(format!(
                 "tensor {}: format {} must be converted to {} before it is packed",
@@ -100,7 +100,7 @@ impl Packed {
         };
         let block_bytes = kind.block_bytes(host.cols);
         let blocks = host.rows.div_ceil(LANES);
-        let mut data = Memory::new(blocks * block_bytes, &format!("tensor {}", host.name))?.huge();
+        let mut data = arena.block(blocks * block_bytes, &format!("tensor {}", host.name))?;
         let per_thread = blocks.div_ceil(threads.max(1)).max(1);
         std::thread::scope(|scope| {
             let mut parts = data.bytes_mut().chunks_mut((per_thread * block_bytes).max(1)).enumerate();
@@ -318,7 +318,7 @@ mod tests {
             for rows in [1, 16, 19] {
                 let bytes = random.weight(format, rows, cols);
                 let host = HostTensor::new("t", format, rows, cols, Cow::Owned(bytes)).unwrap();
-                let packed = Packed::new(&host, 2).unwrap();
+                let packed = Packed::new(&host, 2, &mut Arena::default()).unwrap();
                 let expected = host.to_f32();
                 let mut row = vec![0.0; cols];
                 for r in 0..rows {
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn a_format_that_is_not_native_is_refused() {
         let host = HostTensor::new("blk.0.w", Format::Q5_0, 1, 32, Cow::Owned(vec![0; 22])).unwrap();
-        let error = Packed::new(&host, 1).err().unwrap().to_string();
+        let error = Packed::new(&host, 1, &mut Arena::default()).err().unwrap().to_string();
         assert!(error.contains("blk.0.w") && error.contains("Q5_0"), "{error}");
     }
 }

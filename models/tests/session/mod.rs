@@ -1,0 +1,73 @@
+//! What tests of whole models share: a model with a cache of one sequence, and readers of expected numbers.
+
+use nano_kernels::cpu::Cpu;
+use nano_kernels::{Backend, KvFormat, PAGE_ROWS, Row, SequenceRows, Step};
+use nano_models::{Decoder, LoadOptions, Quantization, Spec, open};
+use serde_json::Value;
+use std::path::Path;
+
+/// Rows that a session holds.
+pub const ROWS: usize = 1024;
+
+/// A model with a cache of one sequence.
+pub struct Session {
+    cpu: Cpu,
+    decoder: Decoder<Cpu>,
+    kv: <Cpu as Backend>::Pages,
+    pub fed: usize,
+}
+
+impl Session {
+    pub fn open(path: &Path, quantization: Option<Quantization>, threads: usize) -> Session {
+        let checkpoint = open(path).unwrap();
+        let spec = Spec::read(&*checkpoint).unwrap();
+        let mut cpu = Cpu::new(threads).unwrap();
+        let options = LoadOptions { quantization, rows: ROWS, logits_rows: ROWS, threads };
+        let decoder = Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| ()).unwrap();
+        let kv = cpu.pages(spec.page_layout(ROWS / PAGE_ROWS, KvFormat::F32)).unwrap();
+        Session { cpu, decoder, kv, fed: 0 }
+    }
+
+    /// Feeds tokens in one step; logits after each.
+    pub fn feed(&mut self, tokens: &[u32]) -> Vec<Vec<f32>> {
+        let row = |(i, token): (usize, &u32)| {
+            let at = (self.fed + i) as u32;
+            Row { token: *token, position: at, slot: at, sequence: 0, visible: at + 1 }
+        };
+        let step = Step {
+            rows: tokens.iter().enumerate().map(row).collect(),
+            sequences: vec![SequenceRows { pages: (0..(ROWS / PAGE_ROWS) as u32).collect() }],
+            logits: (0..tokens.len() as u32).collect(),
+        };
+        let Session { cpu, decoder, kv, .. } = self;
+        cpu.run(&step, &mut |cpu| decoder.forward(cpu, kv)).unwrap();
+        self.fed += tokens.len();
+        let vocab = self.decoder.spec().vocab;
+        let logits = self.cpu.read(self.decoder.logits(), tokens.len()).unwrap();
+        logits.chunks_exact(vocab).map(<[f32]>::to_vec).collect()
+    }
+}
+
+pub fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+pub fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
+
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, x) in logits.iter().enumerate() {
+        if *x > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+pub fn nll(logits: &[f32], next: u32) -> f64 {
+    let most = logits.iter().cloned().fold(f32::MIN, f32::max) as f64;
+    let sum: f64 = logits.iter().map(|x| (*x as f64 - most).exp()).sum();
+    most + sum.ln() - logits[next as usize] as f64
+}
