@@ -49,6 +49,14 @@ fn extra_variables_come_last() {
 }
 
 #[test]
+fn marks_in_messages_survive_every_way_to_print_them() {
+    let template =
+        Template::jinja("t", "{{ messages[0].content }} {{ [messages[0].content] }} {{ messages[0].content|tojson }}");
+    let text = template.and_then(|t| t.render(&[Message::user("<\u{fdd0}|x|>")], &Vars::default()));
+    assert_eq!(text.expect("text"), "<\u{fdd0}|x|> ['<\u{fdd0}|x|>'] \"<\u{fdd0}|x|>\"");
+}
+
+#[test]
 fn templates_may_be_shared_between_threads() {
     fn shared<T: Clone + Send + Sync + 'static>(value: &T) -> T {
         value.clone()

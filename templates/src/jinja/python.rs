@@ -124,6 +124,10 @@ fn printable(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
+    // Callers mark text with noncharacters and look for them again in the prompt.
+    if matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe {
+        return true;
+    }
     // Rust escapes what Python calls unprintable, and also combining marks at the start of a string: hence the letter.
     let mut text = String::from('a');
     text.push(c);

@@ -1,0 +1,172 @@
+//! Flags that several commands share, each defined once.
+
+use super::values::{
+    above_zero, bytes, count, device, fraction, kv_format, number, positive, quantization, share, temperature,
+};
+use clap::{Args, ValueEnum};
+use nano_kernels::KvFormat;
+use nano_models::Quantization;
+use nano_runtime::{Device, GenerateOptions, Sampling};
+
+const MODEL: &str = "Model";
+const GENERATION: &str = "Generation";
+const OUTPUT: &str = "Output";
+
+/// Which model, where nothing is computed.
+#[derive(Debug, Args)]
+pub struct ModelArg {
+    /// A GGUF file, a Hugging Face folder, or a Hub id: org/name, org/name:file.gguf, org/name@revision
+    #[arg(short, long, value_name = "PATH|ID", help_heading = MODEL)]
+    pub model: String,
+}
+
+/// Which model, and how to load it.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// Quantize while loading: q4f16, q8f16, f16 or f32. Without it the checkpoint's own formats are kept
+    #[arg(short, long, value_name = "FORMAT", value_parser = quantization, help_heading = MODEL)]
+    pub quantization: Option<Quantization>,
+    /// Where to compute: auto, cpu or cuda
+    #[arg(long, default_value = "auto", value_parser = device, help_heading = MODEL)]
+    pub device: Device,
+    /// Memory that weights and caches may take, as in 2000000000, 2G or 1.5GiB; unless given, what is free
+    #[arg(long, value_name = "BYTES", value_parser = bytes, allow_negative_numbers = true, help_heading = MODEL)]
+    pub memory: Option<u64>,
+    /// How keys and values are stored: f16, q8 or f32; unless given, f16, or f32 with --quantization f32
+    #[arg(long, value_name = "FORMAT", value_parser = kv_format, help_heading = MODEL)]
+    pub kv_cache: Option<KvFormat>,
+}
+
+/// How many threads compute.
+#[derive(Debug, Args)]
+pub struct ThreadsArg {
+    /// Threads to compute with; unless given, one per core
+    #[arg(short, long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = MODEL)]
+    pub threads: Option<usize>,
+}
+
+/// How long conversations may become.
+#[derive(Debug, Args)]
+pub struct ContextArg {
+    /// Tokens that the conversation may hold; unless given, as many as the model and the memory allow
+    #[arg(long, value_name = "TOKENS", value_parser = positive, allow_negative_numbers = true, help_heading = MODEL)]
+    pub max_context_len: Option<usize>,
+}
+
+/// How to generate.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Tokens to generate at most
+    #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = positive,
+          allow_negative_numbers = true, help_heading = GENERATION)]
+    pub max_new_tokens: usize,
+    /// Tokens to generate before the reply may end
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count, allow_negative_numbers = true, help_heading = GENERATION)]
+    pub min_new_tokens: usize,
+    /// Draw tokens at random instead of taking the most likely one; any of the next four flags implies it
+    #[arg(long, help_heading = GENERATION)]
+    pub do_sample: bool,
+    /// Above 1 more random, below 1 less; 0 takes the most likely token [default: 0.7]
+    #[arg(long, value_name = "T", value_parser = temperature, allow_negative_numbers = true, help_heading = GENERATION)]
+    pub temperature: Option<f32>,
+    /// Draw from the K most likely tokens; 0 takes all [default: 40]
+    #[arg(long, value_name = "K", value_parser = count, allow_negative_numbers = true, help_heading = GENERATION)]
+    pub top_k: Option<usize>,
+    /// Draw from the fewest tokens whose probabilities add up to P [default: 0.95]
+    #[arg(long, value_name = "P", value_parser = share, allow_negative_numbers = true, help_heading = GENERATION)]
+    pub top_p: Option<f32>,
+    /// Draw from tokens at least P times as likely as the most likely one [default: 0]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true, help_heading = GENERATION)]
+    pub min_p: Option<f32>,
+    /// Makes tokens that were there already less likely; 1 does nothing
+    #[arg(long, value_name = "X", default_value = "1.0", value_parser = above_zero, allow_negative_numbers = true,
+          help_heading = GENERATION)]
+    pub repetition_penalty: f32,
+    /// Taken from the logits of tokens that were there already
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = number, allow_negative_numbers = true,
+          help_heading = GENERATION)]
+    pub presence_penalty: f32,
+    /// Taken from those logits once per occurrence
+    #[arg(long, value_name = "X", default_value = "0.0", value_parser = number, allow_negative_numbers = true,
+          help_heading = GENERATION)]
+    pub frequency_penalty: f32,
+    /// The same seed and the same input give the same text
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = GENERATION)]
+    pub seed: Option<u64>,
+    /// A text that ends the reply and is not shown; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = GENERATION)]
+    pub stop: Vec<String>,
+}
+
+impl GenerateArgs {
+    /// As the library takes it.
+    pub fn options(&self) -> GenerateOptions {
+        let default = Sampling::default();
+        let sampling = self.samples().then(|| Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+        });
+        GenerateOptions {
+            max_new_tokens: self.max_new_tokens,
+            min_new_tokens: self.min_new_tokens,
+            sampling,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed,
+            stop: self.stop.clone(),
+            ignore_eos: false,
+        }
+    }
+
+    fn samples(&self) -> bool {
+        let flag = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        self.do_sample || flag
+    }
+}
+
+/// How replies are shown.
+#[derive(Debug, Args)]
+pub struct ReplyArgs {
+    /// Events as JSON lines on stdout; lines of stdin may be {"user": TEXT} or {"command": "/reset"}
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+    /// Show a reply when it is complete
+    #[arg(long, help_heading = OUTPUT)]
+    pub disable_streaming: bool,
+    /// Show no statistics after a reply
+    #[arg(long, help_heading = OUTPUT)]
+    pub disable_stats: bool,
+}
+
+/// How much is told on stderr.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// What to tell on stderr
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_enum, help_heading = OUTPUT)]
+    pub log_level: LogLevel,
+    /// The same as --log-level debug
+    #[arg(long, visible_alias = "verbose", help_heading = OUTPUT)]
+    pub debug: bool,
+}
+
+impl LogArgs {
+    /// The level that was asked for.
+    pub fn level(&self) -> LogLevel {
+        if self.debug { LogLevel::Debug } else { self.log_level }
+    }
+}
+
+/// From the most talkative to the quietest. Errors that end the program are always told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}

@@ -1,0 +1,143 @@
+//! `bench`: how fast a model reads prompts and writes text on this machine, beside how fast the machine reads memory.
+//! The runs are here, the machine's own numbers in `machine`, how results look in `report`.
+
+mod machine;
+mod report;
+
+use crate::args::BenchArgs;
+use crate::model::open;
+use crate::out::Log;
+use anyhow::{Context, Result, ensure};
+use nano_runtime::{GenerateOptions, NanoModel, Output};
+use report::{Report, Spread, Test};
+use std::time::Instant;
+
+/// Length of the prompt behind the time to the first token.
+const FIRST_PROMPT: usize = 16;
+
+/// Measures and prints.
+pub fn run(args: &BenchArgs, log: &Log, started: Instant) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.clone().unwrap_or_else(|| vec![cores]);
+    let [prompts, news] = [&args.prompt_tokens, &args.new_tokens].map(|list| list.iter().copied().filter(|&n| n > 0));
+    let tests: Vec<(Kind, usize)> = prompts.map(|n| (Kind::Prompt, n)).chain(news.map(|n| (Kind::Decode, n))).collect();
+    ensure!(!tests.is_empty(), "there is nothing to measure: -p and -n leave out all tests");
+    let longest = tests.iter().map(|&(_, n)| n + 1).max().unwrap_or(1).max(FIRST_PROMPT + 1);
+
+    let mut report: Option<Report> = None;
+    for threads in threads {
+        let begun = if report.is_none() { started } else { Instant::now() };
+        let model = open(&args.load, Some(threads), Some(longest), log)?;
+        let room = model.info().context;
+        ensure!(room >= longest, "the context holds {room} tokens and the tests need {longest}: take shorter ones");
+        let bench = Bench { ids: random_ids(&model, longest)?, model: &model };
+        bench.run(Kind::Prompt, FIRST_PROMPT)?;
+        let first_token_s = begun.elapsed().as_secs_f64();
+        let mut results = Vec::new();
+        for &(kind, tokens) in &tests {
+            log.debug(format_args!("{}{tokens}, {threads} threads", kind.name()));
+            bench.run(kind, tokens)?;
+            let runs = (0..args.repetitions).map(|_| bench.run(kind, tokens)).collect::<Result<Vec<_>>>()?;
+            results.push((kind, tokens, runs));
+        }
+        let report = report.get_or_insert_with(|| Report {
+            model: model.info().name.clone(),
+            device: format!("{}: {}", model.info().device, machine::processor()),
+            results: Vec::new(),
+            load_s: model.info().load_time,
+            first_token_s,
+            // Before the bandwidth is measured: that takes memory of its own.
+            peak_rss_bytes: machine::peak_rss(),
+            bandwidth: Vec::new(),
+        });
+        let bandwidth = machine::read_bandwidth(threads)?;
+        report.bandwidth.push((threads, bandwidth));
+        for (kind, tokens, runs) in results {
+            let tok_s = Spread::of(runs.iter().map(|run| run.rate(tokens)).collect());
+            let gb_s = tok_s.median * bench.bytes_per_token(kind, tokens, &runs[0]) / 1e9;
+            let bandwidth_pct = 100.0 * gb_s / bandwidth;
+            report.results.push(Test { test: format!("{}{tokens}", kind.name()), threads, tok_s, gb_s, bandwidth_pct });
+        }
+    }
+    report.context("there is nothing to measure")?.print(args.json)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A prompt is fed.
+    Prompt,
+    /// Tokens are generated one after the other.
+    Decode,
+}
+
+impl Kind {
+    /// As llama-bench has it.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Prompt => "pp",
+            Kind::Decode => "tg",
+        }
+    }
+}
+
+struct Bench<'a> {
+    model: &'a NanoModel,
+    /// Prompts are beginnings of this.
+    ids: Vec<u32>,
+}
+
+/// One repetition.
+struct Run {
+    seconds: f64,
+    /// Bytes of weights that one step reads.
+    step_bytes: f64,
+}
+
+impl Run {
+    fn rate(&self, tokens: usize) -> f64 {
+        tokens as f64 / self.seconds.max(1e-9)
+    }
+}
+
+impl Bench<'_> {
+    /// A prompt of `tokens` and one token generated; or one token of prompt, and `tokens` generated in as many steps.
+    fn run(&self, kind: Kind, tokens: usize) -> Result<Run> {
+        let (fed, new) = if kind == Kind::Prompt { (tokens, 1) } else { (1, tokens) };
+        let options = GenerateOptions { max_new_tokens: new, ignore_eos: true, ..GenerateOptions::default() };
+        let generation = self.model.generate(self.ids[..fed].to_vec(), self.model.cache(), &options);
+        let Output { stats, .. } = generation.wait()?;
+        // The first token generated comes of the prompt's step; each other one has a step of its own.
+        let seconds = stats.prefill_time + if kind == Kind::Decode { stats.decode_time } else { 0.0 };
+        Ok(Run { seconds, step_bytes: stats.bytes_per_token as f64 })
+    }
+
+    /// Weights, once per step, and the keys and values that lie before the token.
+    fn bytes_per_token(&self, kind: Kind, tokens: usize, run: &Run) -> f64 {
+        let kv = self.model.info().memory.kv_bytes_per_1k as f64 / 1024.0;
+        match kind {
+            Kind::Decode => run.step_bytes + kv * tokens as f64 / 2.0,
+            Kind::Prompt => {
+                let steps = tokens.div_ceil(self.model.limits().rows.max(1)) as f64;
+                // A step reads what earlier steps wrote, once for all of its rows.
+                (run.step_bytes * steps + kv * tokens as f64 * (steps - 1.0) / 2.0) / tokens as f64
+            }
+        }
+    }
+}
+
+/// Tokens that are no control tokens, the same every time.
+fn random_ids(model: &NanoModel, count: usize) -> Result<Vec<u32>> {
+    let tokenizer = model.tokenizer();
+    let vocab = model.limits().vocab.min(tokenizer.len()) as u32;
+    let plain: Vec<u32> = (0..vocab).filter(|&id| tokenizer.piece(id).is_some() && !tokenizer.is_control(id)).collect();
+    ensure!(!plain.is_empty(), "the vocabulary has no ordinary tokens");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        plain[(state % plain.len() as u64) as usize]
+    };
+    Ok((0..count).map(|_| next()).collect())
+}

@@ -1,0 +1,32 @@
+//! `complete`: plain continuation of texts, without a template.
+
+use crate::args::CompleteArgs;
+use crate::interrupt::Interrupts;
+use crate::out::Log;
+use crate::prompts::{Prompt, one_line_end, prompts};
+use crate::show::Show;
+use crate::style::{Style, Terminals};
+use anyhow::{Result, ensure};
+use nano_runtime::Generation;
+
+/// Continues every prompt by itself. The exit status.
+pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
+    let options = args.generate.options();
+    options.check()?;
+    let mut texts = prompts(&args.prompt, log)?;
+    if args.prompt.is_empty() {
+        ensure!(!terminals.stdin, "there is nothing to continue: give --prompt TEXT, or the text on stdin");
+        texts.push(Prompt { text: one_line_end(crate::tokenize::stdin_text()?), from_file: false });
+    }
+    let model = crate::model::open(&args.load, args.threads.threads, args.context.max_context_len, log)?;
+    let show = Show::new(&args.reply, args.reply_color, terminals, interrupts, log.clone());
+    let mut failed = false;
+    for Prompt { text, .. } in texts {
+        if terminals.stdout && terminals.stderr && !args.reply.json {
+            log.part(&Style::dim(log.colored()).paint(&text));
+        }
+        let outcome = show.reply(|| model.complete(&text, &options), Generation::stopper)?;
+        failed |= outcome.is_err();
+    }
+    Ok(u8::from(failed))
+}

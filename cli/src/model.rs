@@ -1,0 +1,115 @@
+//! From `--model` to something that runs: a path or a Hub id becomes a path, downloads and loading show their progress.
+
+use crate::args::LoadArgs;
+use crate::out::Log;
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nano_models::Checkpoint;
+use nano_models::hub::{Hub, Location};
+use nano_runtime::{LoadEvent, ModelOptions, NanoModel};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Loading that is over sooner shows no bar.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The file or folder of a model, downloaded where that is needed.
+pub fn locate(model: &str, log: &Log) -> Result<PathBuf> {
+    let id = match model.parse()? {
+        Location::Path(path) => return Ok(path),
+        Location::Hub(id) => id,
+    };
+    let mut file = String::new();
+    let mut bar = ProgressBar::hidden();
+    let path = Hub::from_env().fetch(&id, &mut |name, done, total| {
+        if name != file {
+            bar.finish_and_clear();
+            file = name.to_owned();
+            bar = bytes_bar(name, total, log);
+            if !log.terminal {
+                log.note(format_args!("downloading {name} ({})", megabytes(total)));
+            }
+        }
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    log.debug(format_args!("{id} is {}", path.display()));
+    Ok(path)
+}
+
+/// A model's files, without its weights in memory.
+pub fn checkpoint(model: &str, log: &Log) -> Result<Box<dyn Checkpoint>> {
+    Ok(nano_models::open(&locate(model, log)?)?)
+}
+
+/// How to load, as the flags say it.
+pub fn options(args: &LoadArgs, threads: Option<usize>, context: Option<usize>) -> ModelOptions {
+    ModelOptions {
+        quantization: args.quantization,
+        device: args.device,
+        threads,
+        max_context_len: context,
+        memory: args.memory,
+        kv_cache: args.kv_cache,
+        // This program holds one conversation at a time.
+        max_sequences: Some(1),
+        ..ModelOptions::default()
+    }
+}
+
+/// Loads a model.
+pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
+    let path = locate(&args.model.model, log)?;
+    let started = Instant::now();
+    let mut bar: Option<ProgressBar> = None;
+    let model = NanoModel::open(&path, options(args, threads, context), |event| match event {
+        LoadEvent::Progress { done, total } if bar.is_some() || started.elapsed() > PATIENCE => {
+            bar.get_or_insert_with(|| bytes_bar("loading", total, log)).set_position(done);
+        }
+        LoadEvent::Progress { .. } => {}
+        LoadEvent::Notice(text) => match &bar {
+            Some(bar) => bar.suspend(|| log.warn(text)),
+            None => log.warn(text),
+        },
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let model = model?;
+    log.debug(format_args!("{} loaded in {:.3} s", path.display(), started.elapsed().as_secs_f64()));
+    Ok(model)
+}
+
+/// An amount for people: decimal, as disks and downloads are counted.
+pub fn megabytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        0..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// Shown on a terminal only.
+fn bytes_bar(name: &str, total: u64, log: &Log) -> ProgressBar {
+    if !log.terminal {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_message(name.to_owned());
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts() {
+        assert_eq!(megabytes(500), "0.5 kB");
+        assert_eq!(megabytes(91_700_000), "91.7 MB");
+        assert_eq!(megabytes(8_030_000_000), "8.03 GB");
+    }
+}

@@ -1,0 +1,200 @@
+//! The inspection commands, in the form that tests of this and of other projects rely on.
+
+use super::harness::{HELLO, Model, nano, parrot, run};
+use nano_models::testing::{Parrot, TempDir, Tiny};
+use serde_json::{Value, json};
+
+fn tiny() -> Model {
+    let dir = TempDir::new("tiny");
+    let path = dir.write("tiny.gguf", Tiny::default().gguf());
+    Model { dir, path }
+}
+
+#[test]
+fn tokenize_and_detokenize() {
+    let parrot = parrot();
+    let model = Model::new(&parrot);
+    let id = |token: &str| parrot.id(token).unwrap();
+    let ids = |args: &[&str], stdin: &str| model.run(&[&["tokenize"], args].concat(), stdin).succeeded().json();
+    assert_eq!(ids(&["Hello there"], "ignored"), json!([id("Hello"), id(" there")]));
+    assert_eq!(ids(&[], "Hello there\n"), json!([id("Hello"), id(" there"), id("\n")]), "stdin byte for byte");
+    assert_eq!(ids(&["--special", "<|im_end|>"], ""), json!([id("<|im_end|>")]));
+    assert_eq!(ids(&["<|im_end|>"], "").as_array().unwrap().len(), "<|im_end|>".len());
+    assert_eq!(ids(&[""], ""), json!([]));
+    let back = |ids: &str| model.run(&["detokenize", ids], "").succeeded();
+    assert_eq!(back(&format!("{},{},{}", id("Hello"), id(" there"), id("!"))).text(), HELLO);
+    assert_eq!(back(&id("<|im_end|>").to_string()).text(), "<|im_end|>");
+    // The first half of a character is a byte and nothing more.
+    assert_eq!(back(&id_of_byte(&model, "é")).stdout, b"\xc3");
+    assert_eq!(model.run(&["detokenize"], format!("[{}]\n", id("Hello"))).succeeded().text(), "Hello");
+    let file = model.dir.write("ids", format!("{}, {}", id("Bye"), id(".")));
+    assert_eq!(back(&format!("@{}", file.display())).text(), "Bye.");
+}
+
+/// The first of the tokens of a character.
+fn id_of_byte(model: &Model, text: &str) -> String {
+    let ids = model.run(&["tokenize", text], "").succeeded().json();
+    ids[0].to_string()
+}
+
+#[test]
+fn render() {
+    let model = Model::new(&parrot());
+    let messages = model.dir.write("m.json", r#"[{"role": "user", "content": "hi"}]"#);
+    let tools = model.dir.write("tools.json", r#"[{"type": "function", "function": {"name": "f"}}]"#);
+    let messages = messages.to_str().unwrap();
+    let chat_ml = |args: &[&str]| {
+        let mut command = nano(model.dir.path());
+        command.args(["render", "--chat-template", "chat-ml", "--messages", messages]).args(args);
+        run(command, "").succeeded().text()
+    };
+    let prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(chat_ml(&[]), prompt);
+    assert_eq!(chat_ml(&["--no-generation-prompt"]), "<|im_start|>user\nhi<|im_end|>\n");
+    let own = model.run(&["render", "--messages", messages], "").succeeded().text();
+    assert_eq!(own, format!("{prompt}<|reply0|>"), "the model's own");
+    let stdin = r#"[{"role": "user", "content": "from a pipe"}]"#;
+    assert!(model.run(&["render", "--messages", "-"], stdin).succeeded().text().contains("from a pipe"));
+    let jinja = model.dir.write("t.jinja", "{{ tools[0].function.name }} {{ n + 1 }} {{ s }} {{ eos_token }}");
+    let args = ["render", "--messages", messages, "--chat-template", jinja.to_str().unwrap()];
+    let vars = ["--tools", tools.to_str().unwrap(), "--var", "n=2", "--var", "s=\"x\""];
+    assert_eq!(model.run(&[&args[..], &vars].concat(), "").succeeded().text(), "f 3 x <|im_end|>");
+}
+
+#[test]
+fn info() {
+    let model = Model::new(&parrot());
+    let info = model.run(&["info", "--json"], "").succeeded().json();
+    assert_eq!((&info["architecture"], &info["layers"]), (&json!("llama"), &json!(1)));
+    let memory = &info["memory"];
+    assert_eq!(memory["context"], 2048);
+    let [weights, kv, total] = ["weights_bytes", "kv_bytes_per_1k", "total_bytes"].map(|n| memory[n].as_u64().unwrap());
+    // One layer, one head of 64 values, keys and values in 16 bits.
+    assert_eq!(kv, 1024 * 64 * 2 * 2);
+    assert!(weights > 0 && total >= weights + 2 * kv, "{memory}");
+    assert!(info["stop_tokens"].as_array().unwrap().iter().any(|t| t["text"] == "<|im_end|>"), "{info}");
+    assert!(
+        info["tensors"].as_array().unwrap().iter().any(|t| t["kind"] == "blk.*.attn_q.weight" && t["format"] == "F32")
+    );
+    let less = model.run(&["info", "--json", "--kv-cache", "q8", "--max-context-len", "100"], "").succeeded().json();
+    assert!(less["memory"]["kv_bytes_per_1k"].as_u64().unwrap() < kv);
+    assert_eq!(less["memory"]["context"], 100);
+    let text = model.run(&["info"], "").succeeded().text();
+    for word in ["llama", "blk.*.attn_q.weight", "<|im_end|>", "2048 tokens of context", "Hugging Face"] {
+        assert_eq!(text.contains(word), word != "Hugging Face", "{word}: {text}");
+    }
+}
+
+fn logits(model: &Model, args: &[&str]) -> Value {
+    model.run(&[&["logits", "--quantization", "f32"], args].concat(), "").succeeded().json()
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+fn argmax(values: &[f64]) -> usize {
+    (0..values.len()).rev().max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap()
+}
+
+fn nll(logits: &[f64], token: usize) -> f64 {
+    logits.iter().map(|l| (l - logits[token]).exp()).sum::<f64>().ln()
+}
+
+#[test]
+fn logits_agree_with_themselves() {
+    let model = tiny();
+    let ids = [10_usize, 65, 200, 33];
+    // After one, two, three, four tokens: each run has its logits at the end.
+    let ends: Vec<Value> = (1..=4)
+        .map(|n| {
+            let list: Vec<String> = ids[..n].iter().map(|id| id.to_string()).collect();
+            logits(&model, &["--tokens", &list.join(",")])
+        })
+        .collect();
+    let rows: Vec<Vec<f64>> = ends.iter().map(|e| floats(&e["logits"])).collect();
+    assert!(ends[0].get("pos_argmax").is_none() && ends[0]["nll_sum"] == 0.0 && ends[0]["tokens"] == json!([]));
+    let all = logits(&model, &["--tokens", "10,65,200,33", "--all", "--generate", "5"]);
+    assert_eq!(all["input_ids"], json!(ids));
+    assert_eq!(floats(&all["logits"]), rows[3], "incremental and at once");
+    let expected: f64 = (0..3).map(|i| nll(&rows[i], ids[i + 1])).sum();
+    assert!((all["nll_sum"].as_f64().unwrap() - expected).abs() < 1e-4, "{} {expected}", all["nll_sum"]);
+    let best: Vec<usize> = rows.iter().map(|row| argmax(row)).collect();
+    assert_eq!(all["pos_argmax"], json!(best));
+    let tokens = all["tokens"].as_array().unwrap();
+    assert_eq!((tokens.len(), &tokens[0]), (5, &json!(best[3])), "the end-of-sequence token ends nothing");
+
+    let batch = model.dir.write("batch.json", r#"{"b": [10, 65, 200, 33], "a": [10]}"#);
+    let batch = logits(&model, &["--tokens-file", batch.to_str().unwrap(), "--all", "--generate", "5"]);
+    assert_eq!(batch["b"], all);
+    assert_eq!(batch["a"]["logits"], ends[0]["logits"]);
+    let list = model.dir.write("list", "[10, 65, 200, 33]");
+    let list = format!("@{}", list.display());
+    assert_eq!(logits(&model, &["--tokens", &list, "--all", "--generate", "5"]), all);
+}
+
+#[test]
+fn generated_tokens_do_not_end() {
+    let parrot = parrot();
+    let model = Model::new(&parrot);
+    let [hello, there, mark, end] = ["Hello", " there", "!", "<|im_end|>"].map(|t| parrot.id(t).unwrap());
+    let all = logits(&model, &["--tokens", &hello.to_string(), "--generate", "5"]);
+    assert_eq!(all["tokens"], json!([there, mark, end, end, end]));
+}
+
+#[test]
+fn perplexity_of_a_text_that_is_known_by_heart() {
+    let parrot = Parrot::new(&[&[" one", " two", " three"]]).endless();
+    let model = Model::new(&parrot);
+    let ppl = |text: String, context: &str| {
+        let file = model.dir.write("text", text);
+        model.run(&["perplexity", "--file", file.to_str().unwrap(), "--context", context], "").succeeded().json()
+    };
+    let sure = ppl(" one two three".repeat(20), "16");
+    // 60 tokens are three windows of 16; of each, positions 8 to 14 are scored.
+    assert_eq!(sure["tokens"], 21, "{sure}");
+    assert!((sure["ppl"].as_f64().unwrap() - 1.0).abs() < 1e-3, "{sure}");
+    let wrong = ppl(" three two one".repeat(20), "16");
+    let (ppl, sum) = (wrong["ppl"].as_f64().unwrap(), wrong["nll_sum"].as_f64().unwrap());
+    assert!((ppl.ln() - sum / wrong["tokens"].as_f64().unwrap()).abs() < 1e-6 && ppl > 100.0, "{wrong}");
+}
+
+#[test]
+fn bench() {
+    let model = Model::new(&parrot());
+    let ran = model.run(&["bench", "-p", "8,40", "-n", "4,0", "-t", "1,2", "-r", "2", "--json"], "").succeeded().json();
+    let results = ran["results"].as_array().unwrap();
+    let tests: Vec<(&str, u64)> =
+        results.iter().map(|r| (r["test"].as_str().unwrap(), r["threads"].as_u64().unwrap())).collect();
+    assert_eq!(tests, [("pp8", 1), ("pp40", 1), ("tg4", 1), ("pp8", 2), ("pp40", 2), ("tg4", 2)]);
+    for result in results {
+        let [median, min, max] = ["median", "min", "max"].map(|n| result["tok_s"][n].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{result}");
+        assert!(result["gb_s"].as_f64().unwrap() > 0.0 && result["bandwidth_pct"].as_f64().unwrap() > 0.0, "{result}");
+    }
+    let [load, first] = ["load_s", "first_token_s"].map(|n| ran[n].as_f64().unwrap());
+    assert!(0.0 < load && load < first, "{ran}");
+    assert!(ran["model"] == "parrot" && ran["device"].as_str().unwrap().starts_with("cpu"), "{ran}");
+    assert!(ran["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
+    let table = model.run(&["bench", "-p", "0", "-n", "4", "-t", "1", "-r", "1"], "").succeeded().text();
+    assert!(table.contains("tg4") && !table.contains("pp"), "{table}");
+}
+
+#[test]
+fn version_and_help() {
+    let dir = TempDir::new("version");
+    let with = |args: &[&str]| {
+        let mut command = nano(dir.path());
+        command.args(args);
+        run(command, "").succeeded().text()
+    };
+    let version = with(&["--version"]);
+    assert!(version.starts_with(concat!("nano-chat ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    let help = with(&["--help"]);
+    for word in ["Examples:", "--max-new-tokens", "[default: 128]", "perplexity", "Generation:", "stdout"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    for command in ["chat", "complete", "info", "tokenize", "detokenize", "render", "logits", "perplexity", "bench"] {
+        assert!(with(&[command, "--help"]).contains("Usage:"), "{command}");
+    }
+}
