@@ -24,7 +24,10 @@ pub fn run(args: &LogitsArgs, log: &Log) -> Result<()> {
         ensure!(!tokens.is_empty(), "{what}the list of tokens is empty");
     }
     let Some(longest) = batch.iter().map(|(_, tokens)| tokens.len()).max() else { bail!("the batch is empty") };
-    let model = crate::model::open(&args.load, args.threads.threads, Some(longest + args.generate), log)?;
+    let needed = longest + args.generate;
+    let model = crate::model::open(&args.load, args.threads.threads, Some(needed), log)?;
+    let room = model.info().context;
+    ensure!(room >= needed, "the context holds {room} tokens and {needed} are needed: take fewer, or raise --memory");
     let mut answers = Answers(Vec::new());
     for (name, tokens) in batch {
         let answer = answer(&model, tokens, args);

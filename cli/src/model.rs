@@ -83,8 +83,8 @@ pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log
 /// An amount for people: decimal, as disks and downloads are counted.
 pub fn megabytes(bytes: u64) -> String {
     match bytes {
-        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        0..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        ..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }

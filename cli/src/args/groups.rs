@@ -1,7 +1,7 @@
 //! Flags that several commands share, each defined once.
 
 use super::values::{
-    above_zero, bytes, count, device, fraction, kv_format, number, positive, quantization, share, temperature,
+    above_zero, bytes, count, device, fraction, kv_format, number, positive, quantization, share, temperature, threads,
 };
 use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;
@@ -43,7 +43,7 @@ pub struct LoadArgs {
 #[derive(Debug, Args)]
 pub struct ThreadsArg {
     /// Threads to compute with; unless given, one per core
-    #[arg(short, long, value_name = "N", value_parser = positive, allow_negative_numbers = true, help_heading = MODEL)]
+    #[arg(short, long, value_name = "N", value_parser = threads, allow_negative_numbers = true, help_heading = MODEL)]
     pub threads: Option<usize>,
 }
 

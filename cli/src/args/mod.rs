@@ -10,7 +10,7 @@ use crate::style::Color;
 use clap::{Args, FromArgMatches, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use values::{List, count, counts, key_value, positive, positives, window};
+use values::{List, count, counts, key_value, positive, threads_list, window};
 
 /// Version and commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NANO_COMMIT"), ")");
@@ -18,15 +18,15 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NANO_CO
 const ABOUT: &str = "Chat with a language model";
 
 const EXAMPLES: &str = "Examples:
-  nano-chat --model model.gguf                              talk to a model; /help lists its commands
-  nano-chat --model org/name --quantization q4f16           the same with a model of the Hub, packed while it loads
-  nano-chat -m model.gguf -p 'Hello' -p 'And you?'          two turns of one conversation, then leave
-  printf 'Hello\\n' | nano-chat -m model.gguf --json         events as JSON lines, for programs
-  nano-chat complete -m model.gguf -p 'Once upon a time'    plain completion, without a template
-  nano-chat info -m model.gguf                              sizes, formats and the memory it will take
+  nano-chat --model model.gguf                             talk to a model
+  nano-chat --model org/name --quantization q4f16          one of the Hub, packed
+  nano-chat -m model.gguf -p 'Hello' -p 'And you?'         two turns, then leave
+  printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
+  nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
+  nano-chat info -m model.gguf                             formats, sizes, memory
 
-Without a command, nano-chat chats. Replies go to stdout, everything else to stderr. The exit status is 0, or 1 to 99
-after an error, or 130 after an interrupt outside of a reply.";
+Replies go to stdout, everything else to stderr. The exit status is 0, or 1 to
+99 after an error, or 130 after an interrupt outside of a reply.";
 
 /// Reads the command line. Without a command it is [`Command::Chat`].
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
@@ -46,7 +46,6 @@ fn command() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
         .subcommand_required(false)
-        .arg_required_else_help(true)
         .max_term_width(110)
 }
 
@@ -248,7 +247,7 @@ pub struct BenchArgs {
     #[arg(short = 'n', long, value_name = "TOKENS,…", default_value = "64,128", value_parser = counts, allow_negative_numbers = true)]
     pub new_tokens: List,
     /// Numbers of threads; unless given, one per core
-    #[arg(short, long, value_name = "N,…", value_parser = positives, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "N,…", value_parser = threads_list, allow_negative_numbers = true)]
     pub threads: Option<List>,
     /// Repetitions of each test, after one that does not count
     #[arg(short, long, value_name = "N", default_value = "5", value_parser = positive, allow_negative_numbers = true)]

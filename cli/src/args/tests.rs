@@ -99,6 +99,7 @@ fn what_is_wrong_is_named() {
         ("--max-context-len 0", "--max-context-len"),
         ("--threads 0", "--threads"),
         ("--threads x", "--threads"),
+        ("--threads 100000", "--threads"),
         ("--temperature -1", "--temperature"),
         ("--temperature nan", "--temperature"),
         ("--top-p 0", "--top-p"),

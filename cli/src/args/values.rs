@@ -17,6 +17,12 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+pub fn threads(text: &str) -> Result<usize, String> {
+    // Every one gets a stack; no machine has more cores.
+    const MOST: usize = 1024;
+    positive(text).and_then(|n| if n <= MOST { Ok(n) } else { Err(format!("it must be at most {MOST}")) })
+}
+
 pub fn count(text: &str) -> Result<usize, String> {
     let n = text.trim().parse().ok().filter(|&n: &usize| n <= MOST);
     n.ok_or_else(|| "it must be a whole number, 0 or more".into())
@@ -26,8 +32,8 @@ pub fn counts(text: &str) -> Result<List, String> {
     list(text, |part| count(part).map_err(|_| format!("{part:?} is no count; write whole numbers as in 128,512")))
 }
 
-pub fn positives(text: &str) -> Result<List, String> {
-    list(text, |part| positive(part).map_err(|why| format!("{part:?}: {why}")))
+pub fn threads_list(text: &str) -> Result<List, String> {
+    list(text, |part| threads(part).map_err(|why| format!("{part:?}: {why}")))
 }
 
 /// One value of a flag that holds several numbers. Under its own name clap does not take it for a repeatable flag.
@@ -154,7 +160,9 @@ mod tests {
     fn lists_of_counts() {
         assert_eq!(counts("128, 512"), Ok(vec![128, 512]));
         assert_eq!(counts("0"), Ok(vec![0]));
-        assert!(counts("1,,2").is_err() && counts("-1").is_err() && positives("2,0").is_err());
+        assert!(counts("1,,2").is_err() && counts("-1").is_err());
+        assert_eq!(threads_list("1,2"), Ok(vec![1, 2]));
+        assert!(threads_list("2,0").is_err() && threads_list("1,100000").is_err());
     }
 
     #[test]

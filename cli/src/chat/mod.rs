@@ -70,7 +70,7 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     }
     if !terminals.stdin || args.reply.json {
         let mut lines = Lines::new(std::io::stdin().lock(), args.reply.json);
-        let watched = (!terminals.stdin).then_some(&style);
+        let watched = (!args.reply.json).then_some(&style);
         return session.turns(std::iter::from_fn(|| {
             let said = lines.next();
             if let (Some(style), Ok(Said::User(text))) = (watched, &said) {

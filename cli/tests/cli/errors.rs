@@ -1,6 +1,7 @@
 //! Bad input: one clear error, a status from 1 to 99, and never a panic.
 
 use super::harness::{HELLO, Model, Ran, nano, parrot, run};
+use super::stand_in::StandIn;
 use nano_models::testing::{Folder, TempDir};
 
 /// Runs without a model of its own.
@@ -47,6 +48,29 @@ fn the_hub_out_of_reach() {
 }
 
 #[test]
+fn a_model_of_the_hub_is_fetched_once() {
+    let dir = TempDir::new("hub");
+    let hub = StandIn::new("org/name").file("parrot.gguf", &parrot().gguf()).start();
+    let endpoint = hub.endpoint();
+    let env = [("HF_ENDPOINT", endpoint.as_str())];
+    let first = bare(&dir, &["--model", "org/name"], &env).succeeded();
+    assert_eq!(first.text(), format!("{HELLO}\n"));
+    assert!(first.stderr.contains("downloading parrot.gguf"), "{}", first.stderr);
+    let asked = hub.requests().len();
+    let second = bare(&dir, &["--model", "org/name:parrot.gguf"], &env).succeeded();
+    assert_eq!((second.text(), hub.requests().len()), (format!("{HELLO}\n"), asked), "the network is left alone");
+    assert!(!second.stderr.contains("downloading"), "{}", second.stderr);
+}
+
+#[test]
+fn no_model_at_all() {
+    let dir = TempDir::new("nothing");
+    bare(&dir, &[], &[]).failed_with(&["--model"]);
+    bare(&dir, &["frobnicate"], &[]).failed_with(&["frobnicate"]);
+    bare(&dir, &["--model"], &[]).failed_with(&["--model"]);
+}
+
+#[test]
 fn numbers_that_cannot_be() {
     let model = Model::new(&parrot());
     for args in [
@@ -68,6 +92,9 @@ fn numbers_that_cannot_be() {
     model.run(&["bench", "-p", "0", "-n", "0"], "").failed_with(&["-p"]);
     model.run(&["bench", "-t", "0"], "").failed_with(&["--threads"]);
     model.run(&["perplexity", "--file", "/nowhere", "--context", "2"], "").failed_with(&["--context"]);
+    let absurd = ["--max-new-tokens", "1000000000000", "--min-new-tokens", "999999999999"];
+    let ran = model.run(&[&absurd[..], &["--stop", "there"]].concat(), "hi\n").succeeded();
+    assert!(ran.text().starts_with("Hello there!"), "it goes on to the end of the context: {}", ran.stderr);
     // More than there is: taken as far as it goes, and said.
     let ran = model.run(&["--max-context-len", "1000000", "--memory", "40000000"], "hi\n").succeeded();
     assert_eq!(ran.text(), format!("{HELLO}\n"));
@@ -125,6 +152,7 @@ fn files_of_commands() {
         (&["logits", "--tokens", ""], &["empty"]),
         (&["logits", "--tokens", "1,-2"], &["-2"]),
         (&["logits", "--tokens", "99999999"], &["99999999"]),
+        (&["logits", "--tokens", "1", "--generate", "1000000000000"], &["context"]),
         (&["logits", "--tokens-file", &not_json], &["a.json"]),
         (&["logits", "--tokens-file", &object], &["empty"]),
         (&["perplexity", "--file", "/nowhere"], &["/nowhere"]),

@@ -7,4 +7,7 @@ mod errors;
 mod harness;
 mod json;
 mod signals;
+#[allow(dead_code)] // it can do more than is needed here
+#[path = "../../../models/tests/stand_in/mod.rs"]
+mod stand_in;
 mod terminal;

@@ -37,9 +37,11 @@ fn an_interrupt_outside_of_a_reply_ends_the_program() {
     let mut running = Running::start(model.command(&["--json"]), model.dir.path());
     running.say("hi");
     assert_eq!(running.turn().1["event"], "done");
-    // The reply is over a moment after its last event.
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    running.signal(SIGINT);
+    // The reply is over a moment after its last event: until then an interrupt is the reply's.
+    while running.child.try_wait().unwrap().is_none() {
+        running.signal(SIGINT);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     assert_eq!(running.end().code(), Some(130), "{}", running.stderr());
     assert_eq!(running.stderr(), "");
 }
