@@ -5,7 +5,7 @@ use crate::model::{locate, megabytes, options};
 use crate::out::{self, Log};
 use anyhow::{Context, Result};
 use nano_models::{Checkpoint, Container, RopeScaling, Spec};
-use nano_runtime::{KvFormat, ModelInfo};
+use nano_runtime::{KvFormat, ModelInfo, ModelOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 pub fn run(args: &InfoArgs, log: &Log) -> Result<()> {
     let path = locate(&args.load.model.model, log)?;
     let checkpoint = nano_models::open(&path)?;
-    let info = ModelInfo::read(&path, &options(&args.load, None, args.context.max_context_len))?;
+    let options = options(&args.load, None, args.context.max_context_len);
+    let info = ModelInfo::read(&path, &ModelOptions { ids_only: true, ..options })?;
     let spec = info.spec.as_ref().context("the model has no sizes")?;
-    let tokenizer = checkpoint.tokenizer()?;
-    let stop = info.stop_tokens.iter().map(|&id| (id, tokenizer.token_text(Some(id)))).collect();
+    let tokenizer = checkpoint.tokenizer().inspect_err(|error| log.warn(format_args!("no tokenizer: {error}"))).ok();
+    let text = |id| tokenizer.as_ref().map_or(String::new(), |t| t.token_text(Some(id)));
+    let stop = info.stop_tokens.iter().map(|&id| (id, text(id))).collect();
     let about = About { info: &info, spec, kinds: kinds(&*checkpoint), checkpoint: &*checkpoint, stop, args };
     if args.json { out::json(&about.json()) } else { out::write(about.text()) }
 }

@@ -25,7 +25,7 @@ pub fn run(args: &LogitsArgs, log: &Log) -> Result<()> {
     }
     let Some(longest) = batch.iter().map(|(_, tokens)| tokens.len()).max() else { bail!("the batch is empty") };
     let needed = longest + args.generate;
-    let model = crate::model::open(&args.load, args.threads.threads, Some(needed), log)?;
+    let model = crate::model::open_for_ids(&args.load, args.threads.threads, Some(needed), log)?;
     let room = model.info().context;
     ensure!(room >= needed, "the context holds {room} tokens and {needed} are needed: take fewer, or raise --memory");
     let mut answers = Answers(Vec::new());

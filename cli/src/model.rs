@@ -59,10 +59,19 @@ pub fn options(args: &LoadArgs, threads: Option<usize>, context: Option<usize>) 
 
 /// Loads a model.
 pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
+    open_with(args, options(args, threads, context), log)
+}
+
+/// As [`open`], for commands that speak of token ids alone: a checkpoint without a tokenizer will do.
+pub fn open_for_ids(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
+    open_with(args, ModelOptions { ids_only: true, ..options(args, threads, context) }, log)
+}
+
+fn open_with(args: &LoadArgs, options: ModelOptions, log: &Log) -> Result<NanoModel> {
     let path = locate(&args.model.model, log)?;
     let started = Instant::now();
     let mut bar: Option<ProgressBar> = None;
-    let model = NanoModel::open(&path, options(args, threads, context), |event| match event {
+    let model = NanoModel::open(&path, options, |event| match event {
         LoadEvent::Progress { done, total } if bar.is_some() || started.elapsed() > PATIENCE => {
             bar.get_or_insert_with(|| bytes_bar("loading", total, log)).set_position(done);
         }

@@ -37,6 +37,8 @@ pub struct ModelOptions {
     pub max_sequences: Option<usize>,
     /// In place of the model's own chat template.
     pub template: Option<Template>,
+    /// Take a checkpoint whose tokenizer is missing or broken too: its tokens are then numbers. For those who bring ids.
+    pub ids_only: bool,
 }
 
 /// What is told while a model loads.
@@ -61,17 +63,17 @@ impl NanoModel {
         let Opened { checkpoint, spec, device, load, kv, limits, .. } = &opened;
         // Reading a vocabulary takes about as long as reading a small model's weights.
         let (tokenizer, loaded) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| checkpoint.tokenizer());
+            let tokenizer = scope.spawn(|| opened.tokenizer(&options));
             let mut report = |p: nano_models::Progress| {
                 progress(LoadEvent::Progress { done: p.done_bytes, total: p.total_bytes });
             };
             let loaded = runner::load(*device, &**checkpoint, spec, load, *kv, *limits, &mut report);
             (tokenizer.join(), loaded)
         });
-        let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (runner, report) = loaded?;
         let (template, notice) = opened.template(&options)?;
-        for notice in opened.notices.iter().chain(&report.notices).chain(&notice) {
+        for notice in opened.notices.iter().chain(&report.notices).chain(&numbered).chain(&notice) {
             progress(LoadEvent::Notice(notice.clone()));
         }
         let mut info = opened.info(path, &tokenizer, template.as_ref());
@@ -85,7 +87,7 @@ impl ModelInfo {
     /// What [`NanoModel::open`] would load, without loading weights.
     pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
         let opened = Opened::new(path, options)?;
-        let tokenizer = opened.checkpoint.tokenizer()?;
+        let (tokenizer, _) = opened.tokenizer(options)?;
         let (template, _) = opened.template(options)?;
         Ok(opened.info(path, &tokenizer, template.as_ref()))
     }
@@ -104,6 +106,17 @@ struct Opened {
 }
 
 impl Opened {
+    /// The checkpoint's tokenizer, or numbers where that will do, and why.
+    fn tokenizer(&self, options: &ModelOptions) -> Result<(Tokenizer, Option<String>)> {
+        match self.checkpoint.tokenizer() {
+            Ok(tokenizer) => Ok((tokenizer, None)),
+            Err(error) if options.ids_only => {
+                Ok((Tokenizer::numbered(self.spec.vocab)?, Some(format!("tokens are numbers here: {error}"))))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn new(path: &Path, options: &ModelOptions) -> Result<Self> {
         check(options)?;
         let device = options.device.find()?;

@@ -5,7 +5,7 @@ mod machine;
 mod report;
 
 use crate::args::BenchArgs;
-use crate::model::open;
+use crate::model::open_for_ids;
 use crate::out::Log;
 use anyhow::{Context, Result, ensure};
 use nano_runtime::{GenerateOptions, NanoModel, Output};
@@ -27,7 +27,7 @@ pub fn run(args: &BenchArgs, log: &Log, started: Instant) -> Result<()> {
     let mut report: Option<Report> = None;
     for threads in threads {
         let begun = if report.is_none() { started } else { Instant::now() };
-        let model = open(&args.load, Some(threads), Some(longest), log)?;
+        let model = open_for_ids(&args.load, Some(threads), Some(longest), log)?;
         let room = model.info().context;
         ensure!(room >= longest, "the context holds {room} tokens and the tests need {longest}: take shorter ones");
         let bench = Bench { ids: random_ids(&model, longest)?, model: &model };

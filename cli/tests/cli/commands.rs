@@ -198,3 +198,35 @@ fn version_and_help() {
         assert!(with(&[command, "--help"]).contains("Usage:"), "{command}");
     }
 }
+
+#[test]
+fn a_checkpoint_without_a_tokenizer_will_do_for_ids() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens/tiny/plain");
+    let model = tiny();
+    let folder = model.dir.path().join("weights-only");
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden.join(file), folder.join(file)).unwrap();
+    }
+    let folder = folder.to_str().unwrap();
+    let expected: Value = serde_json::from_slice(&std::fs::read(golden.join("expected.json")).unwrap()).unwrap();
+    let case = &expected["cases"][1];
+    let tokens: Vec<String> = case["tokens"].as_array().unwrap().iter().map(Value::to_string).collect();
+    let args =
+        ["logits", "--model", folder, "--quantization", "f32", "--generate", "32", "--tokens", &tokens.join(",")];
+    let run_with = |args: &[&str]| {
+        let mut command = nano(model.dir.path());
+        command.args(args);
+        run(command, "")
+    };
+    let found = run_with(&args).succeeded().json();
+    assert_eq!(found["tokens"], case["greedy"]["tokens"]);
+    let limit = 1e-3 * case["logits_std"].as_f64().unwrap();
+    for (found, expected) in floats(&found["logits"]).iter().zip(floats(&case["logits"])) {
+        assert!((found - expected).abs() < limit, "{found} {expected}");
+    }
+    let info = run_with(&["info", "--model", folder, "--json"]).succeeded().json();
+    assert_eq!(info["architecture"], "llama");
+    // To chat, a tokenizer is needed.
+    run_with(&["--model", folder, "--prompt", "Hi"]).failed_with(&["tokenizer.json"]);
+}

@@ -64,6 +64,14 @@ impl Tokenizer {
         Ok(Self(Arc::new(hf::build(vocab)?)))
     }
 
+    /// A stand-in for a checkpoint that has no tokenizer: `len` tokens whose texts are their numbers, for those who bring
+    /// ids and want ids.
+    pub fn numbered(len: usize) -> Result<Self> {
+        let tokens = (0..len).map(|id| format!("[{id}]")).collect();
+        // The kind of vocabulary that needs nothing but its tokens.
+        Self::from_gguf(GgufVocab { model: "llama".to_owned(), tokens, scores: vec![0.0; len], ..GgufVocab::default() })
+    }
+
     /// The tokens of a whole text. A beginning-of-sequence token is never added: see [`Tokenizer::add_bos`].
     pub fn encode(&self, text: &str, control: Control) -> Result<Vec<u32>> {
         self.0.encoder.encode(text, control, Before::Nothing)
