@@ -1,0 +1,131 @@
+//! Checkpoints that are not what they should be: each gives one error that names the tensor or key, and a damaged one a
+//! warning. The right one, to begin with, loads.
+
+use nano_kernels::cpu::Cpu;
+use nano_models::testing::{GgufWriter, TestTensor};
+use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint};
+use std::path::Path;
+
+const DIM: usize = 32;
+
+fn tensor(name: &str, rows: usize, cols: usize) -> TestTensor {
+    let dims: &[usize] = if rows == 1 { &[cols] } else { &[rows, cols] };
+    TestTensor::f32(name, dims, &vec![0.01; rows * cols])
+}
+
+fn tensors() -> Vec<TestTensor> {
+    vec![
+        tensor("token_embd.weight", 40, DIM),
+        tensor("output_norm.weight", 1, DIM),
+        tensor("blk.0.attn_norm.weight", 1, DIM),
+        tensor("blk.0.attn_q.weight", 32, DIM),
+        tensor("blk.0.attn_k.weight", 16, DIM),
+        tensor("blk.0.attn_v.weight", 16, DIM),
+        tensor("blk.0.attn_output.weight", DIM, 32),
+        tensor("blk.0.ffn_norm.weight", 1, DIM),
+        tensor("blk.0.ffn_gate.weight", 48, DIM),
+        tensor("blk.0.ffn_up.weight", 48, DIM),
+        tensor("blk.0.ffn_down.weight", DIM, 48),
+    ]
+}
+
+fn numbers(architecture: &str) -> GgufWriter {
+    let writer = GgufWriter::new(architecture);
+    let key = |name: &str| format!("{architecture}.{name}");
+    [
+        ("block_count", 1u32),
+        ("context_length", 64),
+        ("embedding_length", DIM as u32),
+        ("feed_forward_length", 48),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+    ]
+    .into_iter()
+    .fold(writer, |writer, (name, value)| writer.value(&key(name), value))
+}
+
+/// Loads a file; its notices, or the error.
+fn load(
+    numbers: GgufWriter,
+    tensors: Vec<TestTensor>,
+    quantization: Option<Quantization>,
+) -> Result<Vec<String>, String> {
+    let bytes = tensors.into_iter().fold(numbers, GgufWriter::tensor).bytes();
+    let checkpoint = checkpoint::from_bytes(Path::new("m.gguf"), bytes).map_err(|e| e.to_string())?;
+    let spec = Spec::read(&*checkpoint).map_err(|e| e.to_string())?;
+    let mut cpu = Cpu::new(1).unwrap();
+    let options = LoadOptions { quantization, rows: 4, logits_rows: 1, threads: 1 };
+    let mut reports = 0;
+    let decoder =
+        Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| reports += 1).map_err(|e| e.to_string())?;
+    assert!(reports >= 11, "progress is told after every tensor");
+    Ok(decoder.notices().to_vec())
+}
+
+fn changed(change: impl Fn(&mut Vec<TestTensor>)) -> Result<Vec<String>, String> {
+    let mut tensors = tensors();
+    change(&mut tensors);
+    load(numbers("llama"), tensors, None)
+}
+
+#[track_caller]
+fn fails(result: Result<Vec<String>, String>, words: &[&str]) {
+    let error = result.expect_err("an error is due");
+    for word in words.iter().chain(&["m.gguf"]) {
+        assert!(error.contains(word), "{word:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn the_right_one_loads() {
+    assert_eq!(changed(|_| ()), Ok(vec![]));
+    for quantization in [Quantization::F32, Quantization::F16, Quantization::Q8F16, Quantization::Q4F16] {
+        assert_eq!(load(numbers("llama"), tensors(), Some(quantization)), Ok(vec![]), "{}", quantization.name());
+    }
+}
+
+#[test]
+fn every_missing_tensor_is_named() {
+    for i in 0..tensors().len() {
+        let name = tensors()[i].name.clone();
+        fails(changed(|t| drop(t.remove(i))), &[&name, "is missing"]);
+    }
+}
+
+#[test]
+fn every_wrong_shape_is_named() {
+    for i in 1..tensors().len() {
+        let name = tensors()[i].name.clone();
+        let result = changed(|t| {
+            let (rows, cols) = if t[i].dims.len() == 1 { (1, 64) } else { (t[i].dims[0] + 16, t[i].dims[1]) };
+            t[i] = tensor(&name, rows, cols);
+        });
+        fails(result, &[&name, "the model's sizes make it"]);
+    }
+}
+
+#[test]
+fn tensors_that_nobody_uses_are_refused() {
+    let result = changed(|t| t.extend([tensor("blk.0.attn_q_norm.weight", 1, 8), tensor("x.y", 1, 8)]));
+    fails(result, &["blk.0.attn_q_norm.weight", "is not used by architecture llama", "1 more"]);
+    // A second layer's tensors in a model of one layer are such, too.
+    fails(changed(|t| t.push(tensor("blk.1.attn_norm.weight", 1, DIM))), &["blk.1.attn_norm.weight"]);
+}
+
+#[test]
+fn values_that_are_no_numbers_are_told() {
+    let notices = changed(|t| t[8].bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes())).unwrap();
+    assert!(notices.len() == 1 && notices[0].contains("blk.0.ffn_gate.weight has 1 values"), "{notices:?}");
+}
+
+#[test]
+fn numbers_that_make_no_model_are_refused() {
+    fails(load(numbers("mamba"), tensors(), None), &["general.architecture", "\"mamba\"", "known: llama, mistral"]);
+    let with = |key: &str, value: u32| load(numbers("llama").value(key, value), tensors(), None);
+    fails(with("llama.attention.key_length", 257), &["llama.attention.key_length", "257", "1 to 256"]);
+    fails(with("llama.attention.key_length", 0), &["llama.attention.key_length"]);
+    fails(with("llama.rope.dimension_count", 7), &["llama.rope.dimension_count", "7"]);
+    fails(with("llama.rope.dimension_count", 64), &["llama.rope.dimension_count", "up to 8"]);
+    let scaled = numbers("llama").value("llama.rope.scaling.type", "yarn");
+    fails(load(scaled, tensors(), None), &["llama.rope.scaling.type", "yarn", "known: linear, llama3"]);
+}
