@@ -6,7 +6,7 @@ use crate::names::{self, Role};
 use crate::spec::Spec;
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
 use nano_kernels::{After, Attend, Backend, Format, HostTensor, Linear, Norm, PAGE_ROWS, Rope};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How a checkpoint is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,8 @@ struct Loader<'a, B: Backend> {
     used: HashSet<String>,
     /// Conversions that nobody asked for: (from, to) and how many tensors.
     converted: BTreeMap<(&'static str, &'static str), usize>,
+    /// Formats of quantized tensors that were quantized again because it was asked for.
+    again: BTreeSet<&'static str>,
     /// Tensors with values that are no numbers.
     broken: Vec<(String, usize)>,
     formats: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
@@ -130,6 +132,7 @@ pub fn load<B: Backend>(
         options,
         used: HashSet::new(),
         converted: BTreeMap::new(),
+        again: BTreeSet::new(),
         broken: Vec::new(),
         formats: BTreeMap::new(),
         step_bytes: 0,
@@ -297,8 +300,11 @@ impl<B: Backend> Loader<'_, B> {
             let tensor = self.checkpoint.tensor(name)?.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
             let to = target(info, self.options.quantization, *role);
+            let quantized = |format: Format| format.block_len() > 1;
             if self.options.quantization.is_none() && to != tensor.format {
                 *self.converted.entry((tensor.format.name(), to.name())).or_default() += 1;
+            } else if to != tensor.format && quantized(to) && quantized(tensor.format) {
+                self.again.insert(tensor.format.name());
             }
             *self.formats.entry(kind(*role)).or_default().entry(to.name()).or_default() += 1;
             self.step_bytes += B::weight_bytes(to, tensor.rows, tensor.cols) as u64;
@@ -327,6 +333,14 @@ impl<B: Backend> Loader<'_, B> {
             .iter()
             .map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}"))
             .collect();
+        if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
+            let formats: Vec<&str> = self.again.iter().copied().collect();
+            notices.push(format!(
+                "the checkpoint is quantized already ({}): quantizing it again to {} loses quality; without --quantization it is kept as it is",
+                formats.join(", "),
+                asked.name()
+            ));
+        }
         if let Some((name, n)) = self.broken.first() {
             let more = if self.broken.len() > 1 {
                 format!(" and {} other tensors", self.broken.len() - 1)

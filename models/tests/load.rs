@@ -1,6 +1,7 @@
 //! Checkpoints that are not what they should be: each gives one error that names the tensor or key, and a damaged one a
 //! warning. The right one, to begin with, loads.
 
+use nano_kernels::Format;
 use nano_kernels::cpu::Cpu;
 use nano_models::testing::{GgufWriter, TestTensor};
 use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint};
@@ -116,6 +117,23 @@ fn tensors_that_nobody_uses_are_refused() {
 fn values_that_are_no_numbers_are_told() {
     let notices = changed(|t| t[8].bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes())).unwrap();
     assert!(notices.len() == 1 && notices[0].contains("blk.0.ffn_gate.weight has 1 values"), "{notices:?}");
+}
+
+#[test]
+fn conversions_are_told() {
+    let with = |format: Format, quantization| {
+        let mut tensors = tensors();
+        tensors[8] = TestTensor { format, bytes: vec![0; 48 * format.row_bytes(DIM).unwrap()], ..tensors[8].clone() };
+        load(numbers("llama"), tensors, quantization).unwrap()
+    };
+    assert_eq!(with(Format::Q4_1, None), [""; 0]);
+    assert_eq!(with(Format::Q5_1, None), ["1 tensors of format Q5_1 were converted to Q8_0"]);
+    assert_eq!(with(Format::Q4_1, Some(Quantization::F32)), [""; 0]);
+    let again = with(Format::Q4_1, Some(Quantization::Q4F16));
+    assert!(
+        again.len() == 1 && again[0].contains("quantized already (Q4_1)") && again[0].contains("q4f16"),
+        "{again:?}"
+    );
 }
 
 #[test]
