@@ -23,8 +23,7 @@ unsafe impl Sync for Slab {}
 
 impl Slab {
     fn new(bytes: usize, what: &str) -> Result<Slab> {
-        let map = MmapMut::map_anon(bytes).map_err(|_| Error::Memory { what: what.to_string(), bytes })?;
-        let mut map = map;
+        let mut map = MmapMut::map_anon(bytes).map_err(|_| Error::Memory { what: what.to_string(), bytes })?;
         Ok(Slab { base: map.as_mut_ptr(), _map: map })
     }
 }
