@@ -5,8 +5,8 @@
 use nano_benches::median;
 use nano_kernels::cpu::{Cpu, Isa};
 use nano_kernels::{
-    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, NO_SLOT, PAGE_ROWS, PageLayout, Row, Rows,
-    SequenceRows, Step,
+    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Precision, Row,
+    Rows, SequenceRows, Step,
 };
 use std::borrow::Cow;
 
@@ -17,6 +17,7 @@ fn step(rows: usize, context: usize) -> Step {
         rows: (0..rows).map(row).collect(),
         sequences: vec![SequenceRows { pages: (0..context.div_ceil(PAGE_ROWS) as u32).collect() }],
         logits: vec![],
+        pick: Pick::None,
     }
 }
 
@@ -41,12 +42,12 @@ fn products(isa: Isa, threads: usize) {
         let bytes = Cpu::weight_bytes(format, outs, cols) * copies.len();
         let mut line = format!("{:14} {threads}T {:5}", isa.name(), format.name());
         for rows in [1, 8, 256] {
-            let x = cpu.buf(rows, cols).unwrap();
-            let mut out = cpu.buf(rows, outs).unwrap();
+            let x = cpu.buf(rows, cols, Precision::Half).unwrap();
+            let mut out = cpu.buf(rows, outs, Precision::Half).unwrap();
             let step = step(rows, 512);
             let n = if rows == 256 { 4 } else { copies.len() };
             let time = median(5, || {
-                cpu.run(&step, &mut |cpu| {
+                cpu.run(&step, None, &mut |cpu| {
                     copies[..n].iter().try_for_each(|w| cpu.linear(&mut out, &x, None, w, After::Store, Rows::All))
                 })
                 .unwrap()
@@ -63,18 +64,19 @@ fn products(isa: Isa, threads: usize) {
 
 fn attention(isa: Isa, threads: usize) {
     let mut cpu = Cpu::with_isa(threads, isa).unwrap();
-    let a = Attend { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, window: None };
+    let a = Attend { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, window: None, softcap: None };
     for format in [KvFormat::F16, KvFormat::Q8] {
         let layout = PageLayout { pages: 64, layers: 1, kv_heads: 3, head_dim: 64, format };
         let kv = cpu.pages(layout).unwrap();
         let mut line = format!("{:14} {threads}T attend {format:?}", isa.name());
         for (rows, context) in [(1, 512), (1, 2048), (256, 512), (256, 2048)] {
-            let q = cpu.buf(rows, 9 * 64).unwrap();
-            let mut out = cpu.buf(rows, 9 * 64).unwrap();
+            let q = cpu.buf(rows, 9 * 64, Precision::Half).unwrap();
+            let mut out = cpu.buf(rows, 9 * 64, Precision::Half).unwrap();
             let step = step(rows, context);
             let reps = if rows == 1 { 50 } else { 3 };
             let time = median(5, || {
-                cpu.run(&step, &mut |cpu| (0..reps).try_for_each(|_| cpu.attend(&mut out, &q, &kv, 0, a))).unwrap()
+                cpu.run(&step, None, &mut |cpu| (0..reps).try_for_each(|_| cpu.attend(&mut out, &q, &kv, 0, a)))
+                    .unwrap()
             });
             line += &format!("  {rows}x{context}: {:.1} us", time / reps as f64 * 1e6);
         }

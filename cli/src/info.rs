@@ -1,6 +1,8 @@
-//! `info`: what is known of a model before its weights are read, for people or as JSON.
+//! `info`: what is known of a model before its weights are read, for people or as JSON. Without a model the device is shown,
+//! by `device`.
 
 use crate::args::InfoArgs;
+use crate::device;
 use crate::model::{locate, megabytes, options};
 use crate::out::{self, Log};
 use anyhow::{Context, Result};
@@ -11,9 +13,10 @@ use std::collections::BTreeMap;
 
 /// Prints it.
 pub fn run(args: &InfoArgs, log: &Log) -> Result<()> {
-    let path = locate(&args.load.model.model, log)?;
+    let Some(model) = &args.model else { return device::run(args) };
+    let path = locate(model, log)?;
     let checkpoint = nano_models::open(&path)?;
-    let options = options(&args.load, None, args.context.max_context_len);
+    let options = options(&args.machine, None, args.context.max_context_len);
     let info = ModelInfo::read(&path, &ModelOptions { ids_only: true, ..options })?;
     let spec = info.spec.as_ref().context("the model has no sizes")?;
     let tokenizer = checkpoint.tokenizer().inspect_err(|error| log.warn(format_args!("no tokenizer: {error}"))).ok();
@@ -89,10 +92,11 @@ impl About<'_> {
             "tied": spec.tied,
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
-            "quantization": self.args.load.quantization.map(|q| q.name()),
+            "quantization": self.args.machine.quantization.map(|q| q.name()),
             "template": info.template,
             "stop_tokens": self.stop.iter().map(|(id, text)| json!({"id": id, "text": text})).collect::<Vec<_>>(),
             "device": info.device,
+            "gpu": info.gpu,
             "threads": info.threads,
             "kv_cache": info.kv_format.map(kv_name),
             "memory": {
@@ -133,7 +137,10 @@ impl About<'_> {
         let kv = info.kv_format.map_or("", kv_name);
         lines.push(("", format!("{} keys and values per 1024 tokens ({kv})", megabytes(memory.kv_bytes_per_1k))));
         lines.push(("", format!("{} buffers", megabytes(memory.workspace_bytes))));
-        lines.push(("device", format!("{}, {} threads", info.device, info.threads)));
+        lines.push(match &info.gpu {
+            Some(gpu) => ("device", format!("{}, {gpu}", info.device)),
+            None => ("device", format!("{}, {} threads", info.device, info.threads)),
+        });
         lines.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
     }
 
@@ -147,7 +154,7 @@ impl About<'_> {
     }
 
     fn quantized(&self) -> String {
-        self.args.load.quantization.map_or_else(String::new, |q| format!(" as {}", q.name()))
+        self.args.machine.quantization.map_or_else(String::new, |q| format!(" as {}", q.name()))
     }
 }
 

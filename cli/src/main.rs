@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod chat;
 mod complete;
+mod device;
 mod ids;
 mod info;
 mod interrupt;

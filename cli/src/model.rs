@@ -1,6 +1,6 @@
 //! From `--model` to something that runs: a path or a Hub id becomes a path, downloads and loading show their progress.
 
-use crate::args::LoadArgs;
+use crate::args::{LoadArgs, MachineArgs};
 use crate::out::Log;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -43,7 +43,7 @@ pub fn checkpoint(model: &str, log: &Log) -> Result<Box<dyn Checkpoint>> {
 }
 
 /// How to load, as the flags say it.
-pub fn options(args: &LoadArgs, threads: Option<usize>, context: Option<usize>) -> ModelOptions {
+pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize>) -> ModelOptions {
     ModelOptions {
         quantization: args.quantization,
         device: args.device,
@@ -59,12 +59,12 @@ pub fn options(args: &LoadArgs, threads: Option<usize>, context: Option<usize>) 
 
 /// Loads a model.
 pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, options(args, threads, context), log)
+    open_with(args, options(&args.machine, threads, context), log)
 }
 
 /// As [`open`], for commands that speak of token ids alone: a checkpoint without a tokenizer will do.
 pub fn open_for_ids(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, ModelOptions { ids_only: true, ..options(args, threads, context) }, log)
+    open_with(args, ModelOptions { ids_only: true, ..options(&args.machine, threads, context) }, log)
 }
 
 fn open_with(args: &LoadArgs, options: ModelOptions, log: &Log) -> Result<NanoModel> {

@@ -1,6 +1,8 @@
 //! The whole border between the mathematics and a machine.
 
-use crate::{After, Attend, HostTensor, Linear, Norm, PageLayout, Result, Rope, Rows, Step};
+use crate::{
+    After, Attend, Candidate, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows, Step,
+};
 
 /// A machine that can run the block program.
 ///
@@ -18,29 +20,41 @@ pub trait Backend: Send + Sized + 'static {
 
     // At load.
 
+    /// The format in which this machine holds weights of `format`: what [`weight`](Backend::weight) takes.
+    fn native(format: Format) -> Format {
+        format.native()
+    }
     /// A buffer of zeros.
-    fn buf(&self, rows: usize, cols: usize) -> Result<Self::Buf>;
+    fn buf(&self, rows: usize, cols: usize, precision: Precision) -> Result<Self::Buf>;
     /// A matrix made of `parts`, stacked along their rows in the given order. All parts have the same number of
     /// columns; each may have a format of its own, which must be native. Repacks into the machine's layout.
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Self::Weight>;
     /// Bytes that [`weight`](Backend::weight) would hold for a part of this format and shape.
-    fn weight_bytes(format: crate::Format, rows: usize, cols: usize) -> usize;
-    /// A pool of pages. Memory is taken as pages are first written.
+    fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize;
+    /// A pool of pages. Memory may be taken as pages are first written.
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
+    /// Bytes that one page of such a pool takes, over all layers.
+    fn page_bytes(layout: &PageLayout) -> usize;
     /// Fills the first `values.len() / cols` rows of a buffer.
     fn write(&mut self, buf: &mut Self::Buf, values: &[f32]) -> Result<()>;
 
     // Around a step.
 
-    /// Makes `step` the current one and runs `body` once (or replays its recording).
-    fn run(&mut self, step: &Step, body: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()>;
-    /// The first `rows` rows of a buffer, after waiting for the machine. The one wait of a step.
+    /// Makes `step` the current one and runs `body` once, or replays its recording. `program` names what the body
+    /// does: bodies of one program do the same operations on the same buffers, so that a backend may record the first
+    /// and replay it for steps of the same shape. `None` is never recorded. May return before the machine is done.
+    fn run(&mut self, step: &Step, program: Option<u32>, body: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()>;
+    /// The first `rows` rows of a buffer, after waiting for the machine.
     fn read<'a>(&'a mut self, buf: &'a Self::Buf, rows: usize) -> Result<&'a [f32]>;
+    /// What [`pick`](Backend::pick) chose in the last run (`ago` 0) or the one before it (`ago` 1), after waiting for
+    /// that run only: `Step::pick.count()` candidates for each of the step's logits rows, best first.
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]>;
 
     // Operations, inside `run`.
 
-    /// `x[r] = scale · table[token of row r]`
-    fn embed(&mut self, x: &mut Self::Buf, table: &Self::Weight, scale: f32) -> Result<()>;
+    /// `x[r] = scale · table[token of row r]`. A token [`PREV`](crate::PREV)` + i` is the best candidate of logits row
+    /// `i` of the run before; other tokens past the table are rows of `shelf`, unscaled: token − table rows is the row.
+    fn embed(&mut self, x: &mut Self::Buf, table: &Self::Weight, scale: f32, shelf: Option<&Self::Buf>) -> Result<()>;
     /// `out after= W · norm(x) + b`
     fn linear(
         &mut self,
@@ -51,7 +65,12 @@ pub trait Backend: Send + Sized + 'static {
         after: After,
         rows: Rows,
     ) -> Result<()>;
-    /// Splits `qkv` rows, rotates q and k; q goes to `q`, k and v into the slots of layer `layer`.
+    /// `out after= norm(x)`; `after` is `Store` or `Add`.
+    fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;
+    /// `x = cap · tanh(x / cap)`, on the logits rows.
+    fn softcap(&mut self, x: &mut Self::Buf, cap: f32) -> Result<()>;
+    /// Splits `qkv` rows, normalises the heads of q and k where the rope has norms, rotates q and k; q goes to `q`, k and
+    /// v into the slots of layer `layer`.
     fn rope_store(
         &mut self,
         q: &mut Self::Buf,
@@ -69,4 +88,24 @@ pub trait Backend: Send + Sized + 'static {
         layer: usize,
         attend: Attend,
     ) -> Result<()>;
+    /// Attention of encoders: every row sees all rows of its own sequence in this step; no cache, no rope. `qkv` rows
+    /// are split as by [`rope_store`](Backend::rope_store); `window` must be `None`.
+    fn attend_all(&mut self, out: &mut Self::Buf, qkv: &Self::Buf, attend: Attend) -> Result<()>;
+    /// Chooses candidates from the logits rows as the step's [`Pick`](crate::Pick) says; equal values by lowest id. A NaN
+    /// counts as infinity, so that a broken row shows in its best candidate.
+    /// Ends the body of a run.
+    fn pick(&mut self, logits: &Self::Buf) -> Result<()>;
+
+    // Between steps, on pages.
+
+    /// Rotates the stored keys of `slots` by `by` positions more, in one layer. The angle only, not the rope's factor.
+    fn shift(&mut self, kv: &mut Self::Pages, layer: usize, rope: &Rope<Self>, slots: &[u32], by: i32) -> Result<()>;
+    /// Copies rows from slot to slot, in every layer: `to[i]` gets what `from[i]` held before any was written.
+    fn copy_rows(&mut self, kv: &mut Self::Pages, from: &[u32], to: &[u32]) -> Result<()>;
+    /// One page in a form that all backends share: for each layer and KV head, 32 rows of keys, then 32 rows of
+    /// values, each `head_dim` values in the pool's format; Q8 has the 32 scales (float32) of the keys before the keys
+    /// and those of the values before the values. Little-endian; [`PageLayout::portable_bytes`] long.
+    fn read_page(&mut self, kv: &Self::Pages, page: u32, into: &mut [u8]) -> Result<()>;
+    /// Fills a page with what [`read_page`](Backend::read_page) gave.
+    fn write_page(&mut self, kv: &mut Self::Pages, page: u32, from: &[u8]) -> Result<()>;
 }

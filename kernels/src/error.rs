@@ -54,6 +54,22 @@ pub enum Error {
         /// How much was asked for.
         bytes: usize,
     },
+    /// Memory of a GPU cannot be had.
+    #[error(
+        "{what}: {bytes} bytes of GPU memory cannot be had, {free} are free; take a smaller model or --quantization \
+         q4f16, lower --max-context-len or --memory, or close other programs"
+    )]
+    DeviceMemory {
+        /// What the memory is for.
+        what: String,
+        /// How much was asked for.
+        bytes: usize,
+        /// How much is free.
+        free: u64,
+    },
+    /// A GPU is not here, refuses something, or was lost; a sentence that says what to do.
+    #[error("{0}")]
+    Device(String),
     /// This machine does not have what was asked for.
     #[error("{0}")]
     Unsupported(String),

@@ -1,4 +1,4 @@
-//! Numbers on machines: weight formats, and the operations of a transformer's block program on a CPU.
+//! Numbers on machines: weight formats, and the operations of a transformer's block program on CPUs and NVIDIA GPUs.
 //!
 //! The doors are [`Backend`] (the whole border between the mathematics and a machine), [`format`] (how bytes of a
 //! checkpoint become weights) and [`Step`] (all that changes from one step to the next). What is deliberately not here:
@@ -6,6 +6,7 @@
 
 mod backend;
 pub mod cpu;
+pub mod cuda;
 mod error;
 pub mod format;
 mod op;
@@ -15,5 +16,7 @@ pub mod trace;
 pub use backend::Backend;
 pub use error::{Error, Result};
 pub use format::{Format, HostTensor};
-pub use op::{Act, After, Attend, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Rope, Rows};
-pub use step::{NO_SLOT, PAGE_ROWS, Row, SequenceRows, Step};
+pub use op::{
+    Act, After, Attend, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Precision, Rope, Rows,
+};
+pub use step::{Candidate, MAX_TOP_K, NO_SLOT, PAGE_ROWS, PREV, Pick, Row, SequenceRows, Step};

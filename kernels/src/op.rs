@@ -5,6 +5,15 @@ use crate::{Backend, PAGE_ROWS};
 /// The widest head that backends take.
 pub const MAX_HEAD_DIM: usize = 256;
 
+/// How exactly a buffer must be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// float32: sums that grow over layers, logits, parameters.
+    Full,
+    /// Passed from one operation to the next; a backend may hold it in half precision.
+    Half,
+}
+
 /// A matrix product's parameters: `out = W · x + b`.
 pub struct Linear<B: Backend> {
     /// The matrix, outputs x inputs.
@@ -92,6 +101,10 @@ pub struct Rope<B: Backend> {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
+    /// Normalises each head of q before it turns; one row of `head_dim` factors.
+    pub q_norm: Option<Norm<B>>,
+    /// The same for k.
+    pub k_norm: Option<Norm<B>>,
 }
 
 /// Attention over the cache of the row's own sequence.
@@ -107,6 +120,8 @@ pub struct Attend {
     pub scale: f32,
     /// Rows further back than this are not seen (the row itself counts). `None`: all are.
     pub window: Option<usize>,
+    /// Scores become `cap · tanh(score / cap)`, after `scale`.
+    pub softcap: Option<f32>,
 }
 
 /// How keys and values are stored.
@@ -153,5 +168,16 @@ impl PageLayout {
     /// Bytes of one page over all layers.
     pub fn page_bytes(&self) -> usize {
         self.layers * self.kv_heads * self.field_bytes()
+    }
+
+    /// Bytes of one page over all layers in the form that backends share.
+    pub fn portable_bytes(&self) -> usize {
+        let values = 2 * PAGE_ROWS * self.head_dim;
+        let field = match self.format {
+            KvFormat::F32 => 4 * values,
+            KvFormat::F16 => 2 * values,
+            KvFormat::Q8 => values + 2 * PAGE_ROWS * 4,
+        };
+        self.layers * self.kv_heads * field
     }
 }

@@ -6,6 +6,45 @@ pub const PAGE_ROWS: usize = 32;
 /// A slot that writes nothing.
 pub const NO_SLOT: u32 = u32::MAX;
 
+/// A token `PREV + i` is the best candidate of logits row `i` of the run before, which had a [`Pick`].
+pub const PREV: u32 = 1 << 31;
+
+/// What is chosen from a row of logits on the machine itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pick {
+    /// Nothing: the logits are read.
+    #[default]
+    None,
+    /// The greatest.
+    Argmax,
+    /// The greatest so many, at most [`MAX_TOP_K`].
+    TopK(u32),
+}
+
+/// The most candidates that [`Pick::TopK`] takes.
+pub const MAX_TOP_K: usize = 64;
+
+impl Pick {
+    /// Candidates per row.
+    pub fn count(self) -> usize {
+        match self {
+            Pick::None => 0,
+            Pick::Argmax => 1,
+            Pick::TopK(k) => k as usize,
+        }
+    }
+}
+
+/// A token and its logit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct Candidate {
+    /// The token's id.
+    pub id: u32,
+    /// Its logit.
+    pub logit: f32,
+}
+
 /// One row of a step: one token of one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -37,6 +76,8 @@ pub struct Step {
     pub sequences: Vec<SequenceRows>,
     /// Indices of rows that want logits, ascending.
     pub logits: Vec<u32>,
+    /// What is chosen from the logits on the machine.
+    pub pick: Pick,
 }
 
 impl Step {
@@ -45,6 +86,7 @@ impl Step {
         self.rows.clear();
         self.sequences.clear();
         self.logits.clear();
+        self.pick = Pick::None;
     }
 }
 
@@ -60,11 +102,17 @@ impl Clone for SequenceRows {
 
 impl Clone for Step {
     fn clone(&self) -> Self {
-        Step { rows: self.rows.clone(), sequences: self.sequences.clone(), logits: self.logits.clone() }
+        Step {
+            rows: self.rows.clone(),
+            sequences: self.sequences.clone(),
+            logits: self.logits.clone(),
+            pick: self.pick,
+        }
     }
     fn clone_from(&mut self, from: &Self) {
         self.rows.clone_from(&from.rows);
         self.sequences.clone_from(&from.sequences);
         self.logits.clone_from(&from.logits);
+        self.pick = from.pick;
     }
 }

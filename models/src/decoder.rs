@@ -3,7 +3,7 @@
 use crate::load::{LoadOptions, Progress};
 use crate::spec::Spec;
 use crate::{Checkpoint, Result};
-use nano_kernels::{After, Attend, Backend, Linear, Norm, Rope, Rows};
+use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope, Rows};
 use std::collections::BTreeMap;
 
 /// A model: weights in the machine's own layout, and one room of standing buffers.
@@ -52,12 +52,12 @@ impl<B: Backend> Room<B> {
     pub fn new(b: &B, spec: &Spec, options: &LoadOptions) -> Result<Self> {
         let heads = spec.heads * spec.head_dim;
         Ok(Room {
-            x: b.buf(options.rows, spec.dim)?,
-            qkv: b.buf(options.rows, spec.qkv())?,
-            q: b.buf(options.rows, heads)?,
-            a: b.buf(options.rows, heads)?,
-            h: b.buf(options.rows, spec.hidden)?,
-            logits: b.buf(options.logits_rows, spec.vocab)?,
+            x: b.buf(options.rows, spec.dim, Precision::Full)?,
+            qkv: b.buf(options.rows, spec.qkv(), Precision::Half)?,
+            q: b.buf(options.rows, heads, Precision::Half)?,
+            a: b.buf(options.rows, heads, Precision::Half)?,
+            h: b.buf(options.rows, spec.hidden, Precision::Half)?,
+            logits: b.buf(options.logits_rows, spec.vocab, Precision::Full)?,
         })
     }
 }
@@ -77,7 +77,7 @@ impl<B: Backend> Decoder<B> {
     /// Runs the model on the rows of the current step. To be called inside [`Backend::run`].
     pub fn forward(&mut self, b: &mut B, kv: &mut B::Pages) -> Result<(), nano_kernels::Error> {
         let room = &mut self.room;
-        b.embed(&mut room.x, &self.embed.weight, 1.0)?;
+        b.embed(&mut room.x, &self.embed.weight, 1.0, None)?;
         for (i, l) in self.layers.iter().enumerate() {
             b.linear(&mut room.qkv, &room.x, Some(&l.attend_norm), &l.qkv, After::Store, Rows::All)?;
             b.rope_store(&mut room.q, &room.qkv, kv, i, &self.rope)?;
@@ -87,7 +87,8 @@ impl<B: Backend> Decoder<B> {
             b.linear(&mut room.x, &room.h, None, &l.down, After::Add, Rows::All)?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
-        b.linear(&mut room.logits, &room.x, Some(&self.norm), head, After::Store, Rows::Logits)
+        b.linear(&mut room.logits, &room.x, Some(&self.norm), head, After::Store, Rows::Logits)?;
+        b.pick(&room.logits)
     }
 
     /// Where `forward` leaves the logits: a row for each of the step's logits rows.

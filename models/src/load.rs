@@ -5,7 +5,7 @@ use crate::decoder::{Decoder, Layer, Room};
 use crate::names::{self, Role};
 use crate::spec::Spec;
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
-use nano_kernels::{After, Attend, Backend, Format, HostTensor, Linear, Norm, PAGE_ROWS, Rope};
+use nano_kernels::{After, Attend, Backend, Format, HostTensor, Linear, Norm, PAGE_ROWS, Precision, Rope};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How a checkpoint is loaded.
@@ -66,10 +66,10 @@ fn shape(spec: &Spec, role: Role) -> (usize, usize) {
     }
 }
 
-/// The format in which a tensor will be held.
-fn target(info: TensorInfo, quantization: Option<Quantization>, role: Role) -> Format {
+/// The format in which backend `B` will hold a tensor.
+fn target<B: Backend>(info: TensorInfo, quantization: Option<Quantization>, role: Role) -> Format {
     let vocabulary = matches!(role, Role::Embed | Role::Head);
-    quantization.map_or(info.format.native(), |q| q.format(info.cols, vocabulary))
+    B::native(quantization.map_or(info.format, |q| q.format(info.cols, vocabulary)))
 }
 
 /// The memory that `checkpoint` will take on backend `B`. Reads no tensor data.
@@ -83,7 +83,7 @@ pub fn plan<B: Backend>(
     let mut add = |role: Role, layer: usize| -> Result<()> {
         let name = names::name(spec.arch.names, checkpoint.container(), role, layer, "weight").unwrap_or_default();
         let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
-        weights += B::weight_bytes(target(info, options.quantization, role), info.rows, info.cols) as u64;
+        weights += B::weight_bytes(target::<B>(info, options.quantization, role), info.rows, info.cols) as u64;
         Ok(())
     };
     add(Role::Embed, 0)?;
@@ -94,7 +94,7 @@ pub fn plan<B: Backend>(
         STACKS.iter().flat_map(|stack| stack.iter()).try_for_each(|role| add(*role, layer))?;
     }
     let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
-    Ok(Plan { weights_bytes: weights, page_bytes: pages.page_bytes() as u64, workspace_bytes: 4 * buffers as u64 })
+    Ok(Plan { weights_bytes: weights, page_bytes: B::page_bytes(&pages) as u64, workspace_bytes: 4 * buffers as u64 })
 }
 
 struct Loader<'a, B: Backend> {
@@ -162,7 +162,7 @@ pub fn load<B: Backend>(
     let (step_bytes, formats) = (loader.step_bytes, std::mem::take(&mut loader.formats));
 
     let mut filled = |values: &[f32]| -> Result<B::Buf> {
-        let mut buf = backend.buf(1, values.len())?;
+        let mut buf = backend.buf(1, values.len(), Precision::Full)?;
         backend.write(&mut buf, values)?;
         Ok(buf)
     };
@@ -184,6 +184,8 @@ pub fn load<B: Backend>(
         heads: spec.heads,
         kv_heads: spec.kv_heads,
         head_dim: spec.head_dim,
+        q_norm: None,
+        k_norm: None,
     };
     let attend = Attend {
         heads: spec.heads,
@@ -191,6 +193,7 @@ pub fn load<B: Backend>(
         head_dim: spec.head_dim,
         scale: spec.attend_scale,
         window: spec.window,
+        softcap: None,
     };
     let mut biased = |(weight, bias): (B::Weight, Option<Vec<f32>>)| -> Result<Linear<B>> {
         Ok(Linear { weight, bias: bias.map(|b| filled(&b)).transpose()? })
@@ -299,7 +302,7 @@ impl<B: Backend> Loader<'_, B> {
         for (role, name) in roles.iter().zip(&names) {
             let tensor = self.checkpoint.tensor(name)?.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
-            let to = target(info, self.options.quantization, *role);
+            let to = target::<B>(info, self.options.quantization, *role);
             let quantized = |format: Format| format.block_len() > 1;
             if self.options.quantization.is_none() && to != tensor.format {
                 *self.converted.entry((tensor.format.name(), to.name())).or_default() += 1;

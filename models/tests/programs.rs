@@ -13,7 +13,7 @@ fn program(path: &Path) -> String {
     let options = LoadOptions { quantization: None, rows: 8, logits_rows: 2, threads: 1 };
     let mut decoder = Decoder::load(&*checkpoint, &mut trace, &spec, &options, &mut |_| ()).unwrap();
     let mut kv = trace.pages(spec.page_layout(1, KvFormat::F16)).unwrap();
-    trace.run(&Step::default(), &mut |trace| decoder.forward(trace, &mut kv)).unwrap();
+    trace.run(&Step::default(), Some(0), &mut |trace| decoder.forward(trace, &mut kv)).unwrap();
     trace.take()
 }
 

@@ -1,7 +1,7 @@
 //! The rows of a conversation's cache against a fresh prefill, on a small model with real arithmetic: whatever happens
 //! to conversations, and in whatever company, the logits of a turn are bit for bit those of its tokens fed at once.
 
-use crate::runner::{self, Device, Limits};
+use crate::runner::{Limits, Machine};
 use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, ModelInfo, NanoModel, Result, Runner, Sampling};
 use nano_kernels::{KvFormat, PAGE_ROWS, Step};
 use nano_models::testing::{TempDir, Tiny};
@@ -16,7 +16,7 @@ fn load(checkpoint: &dyn Checkpoint, threads: usize, kv: KvFormat) -> Box<dyn Ru
     let spec = Spec::read(checkpoint).unwrap();
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
     let options = LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
-    runner::load(Device::Cpu, checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
+    Machine::Cpu.load(checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
 }
 
 /// Tokens, and the logits after the last of them.

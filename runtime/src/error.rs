@@ -87,8 +87,8 @@ pub enum Error {
     ForeignCache,
     /// Weights, or weights and the smallest cache, do not fit into memory.
     #[error(
-        "{model} needs {needed} bytes of memory ({weights} for weights) and {budget} may be used: take a smaller model, \
-         --quantization q4f16, or raise --memory"
+        "{model} needs {needed} bytes of memory ({weights} for weights) and {budget} may be used on {device}: take a \
+         smaller model, --quantization q4f16 or another --device, or raise --memory"
     )]
     Memory {
         /// The model's name.
@@ -99,6 +99,8 @@ pub enum Error {
         weights: u64,
         /// Bytes that may be used.
         budget: u64,
+        /// Where it was to run.
+        device: &'static str,
     },
     /// A device that is not here.
     #[error("{0}")]

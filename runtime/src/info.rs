@@ -11,8 +11,10 @@ pub struct ModelInfo {
     pub name: String,
     /// The model's numbers. Absent for a runner that a test made up.
     pub spec: Option<Spec>,
-    /// Where it runs: `cpu`.
+    /// Where it runs: `cpu` or `cuda`.
     pub device: &'static str,
+    /// The GPU's name, if it runs on one.
+    pub gpu: Option<String>,
     /// Threads that compute.
     pub threads: usize,
     /// Tokens that one conversation may hold: what was asked for, reduced to what fits into memory.

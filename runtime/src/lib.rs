@@ -56,7 +56,7 @@ pub use model::NanoModel;
 pub use open::{LoadEvent, ModelOptions};
 pub use penalty::PENALTY_WINDOW;
 pub use reply::Reply;
-pub use runner::{Device, Formats, Limits, Runner};
+pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
 pub use stats::Stats;
 

@@ -1,7 +1,7 @@
 //! From a path to a running model: what may be asked for, what is told while it loads, and in which order it is done.
 
-use crate::memory::{available, fit};
-use crate::runner::{self, Device, Limits};
+use crate::memory::fit;
+use crate::runner::{Device, Limits, Machine};
 use crate::{Error, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
 use nano_models::{Checkpoint, LoadOptions, Quantization, Spec, Tokenizer};
@@ -9,8 +9,6 @@ use nano_templates::Template;
 use std::path::Path;
 use std::time::Instant;
 
-/// Rows in one step: long prompts are fed in chunks of this size.
-const ROWS: usize = 256;
 /// Sequences in one step.
 const SEQUENCES: usize = 16;
 /// Values in one step's logits, unless that would be less than a row for every sequence.
@@ -59,15 +57,15 @@ impl NanoModel {
     /// Loads a model from a GGUF file or a Hugging Face folder.
     pub fn open(path: &Path, options: ModelOptions, mut progress: impl FnMut(LoadEvent)) -> Result<Self> {
         let started = Instant::now();
-        let opened = Opened::new(path, &options)?;
-        let Opened { checkpoint, spec, device, load, kv, limits, .. } = &opened;
+        let (opened, machine) = Opened::new(path, &options)?;
+        let Opened { checkpoint, spec, load, kv, limits, .. } = &opened;
         // Reading a vocabulary takes about as long as reading a small model's weights.
         let (tokenizer, loaded) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| opened.tokenizer(&options));
             let mut report = |p: nano_models::Progress| {
                 progress(LoadEvent::Progress { done: p.done_bytes, total: p.total_bytes });
             };
-            let loaded = runner::load(*device, &**checkpoint, spec, load, *kv, *limits, &mut report);
+            let loaded = machine.load(&**checkpoint, spec, load, *kv, *limits, &mut report);
             (tokenizer.join(), loaded)
         });
         let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -86,7 +84,7 @@ impl NanoModel {
 impl ModelInfo {
     /// What [`NanoModel::open`] would load, without loading weights.
     pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
-        let opened = Opened::new(path, options)?;
+        let (opened, _) = Opened::new(path, options)?;
         let (tokenizer, _) = opened.tokenizer(options)?;
         let (template, _) = opened.template(options)?;
         Ok(opened.info(path, &tokenizer, template.as_ref()))
@@ -98,6 +96,7 @@ struct Opened {
     checkpoint: Box<dyn Checkpoint>,
     spec: Spec,
     device: Device,
+    gpu: Option<String>,
     load: LoadOptions,
     kv: KvFormat,
     limits: Limits,
@@ -117,20 +116,23 @@ impl Opened {
         }
     }
 
-    fn new(path: &Path, options: &ModelOptions) -> Result<Self> {
+    fn new(path: &Path, options: &ModelOptions) -> Result<(Self, Machine)> {
         check(options)?;
-        let device = options.device.find()?;
+        let (machine, notice) = options.device.find(float32(options))?;
         let checkpoint = nano_models::open(path)?;
         let spec = Spec::read(&*checkpoint)?;
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let logits_rows = (LOGITS / spec.vocab.max(1)).clamp(SEQUENCES, 4 * SEQUENCES);
-        let load = LoadOptions { quantization: options.quantization, rows: ROWS, logits_rows, threads };
+        let rows = machine.rows();
+        let load = LoadOptions { quantization: options.quantization, rows, logits_rows, threads };
         let exact = options.quantization == Some(Quantization::F32);
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
-        let plan = runner::plan(device, &*checkpoint, &spec, &load, kv)?;
+        let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
 
-        // Of what is free, a tenth is left to others.
-        let budget = options.memory.or_else(|| Some(available()? / 10 * 9)).unwrap_or(u64::MAX);
+        let budget = match options.memory {
+            Some(bytes) => bytes,
+            None => machine.budget()?.unwrap_or(u64::MAX),
+        };
         let wanted = options.max_context_len.unwrap_or(spec.context);
         let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
         let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
@@ -138,8 +140,9 @@ impl Opened {
             needed,
             weights: plan.weights_bytes,
             budget,
+            device: machine.device().as_str(),
         })?;
-        let mut notices = Vec::new();
+        let mut notices = Vec::from_iter(notice);
         if fit.context < wanted {
             let (context, weights) = (fit.context, plan.weights_bytes);
             notices.push(format!(
@@ -154,7 +157,7 @@ impl Opened {
             ));
         }
         let limits = Limits {
-            rows: ROWS,
+            rows,
             logits_rows,
             sequences: SEQUENCES,
             vocab: spec.vocab,
@@ -162,7 +165,8 @@ impl Opened {
             context: fit.context,
         };
         let memory = Memory::new(&plan, fit.context);
-        Ok(Self { checkpoint, spec, device, load, kv, limits, memory, notices })
+        let (device, gpu) = (machine.device(), machine.name());
+        Ok((Self { checkpoint, spec, device, gpu, load, kv, limits, memory, notices }, machine))
     }
 
     /// The template that was asked for, or the model's own. One that cannot be used is no reason not to load: a
@@ -183,6 +187,7 @@ impl Opened {
             name: name(path),
             spec: Some(self.spec.clone()),
             device: self.device.as_str(),
+            gpu: self.gpu.clone(),
             threads: self.load.threads,
             context: self.limits.context,
             kv_format: Some(self.kv),
@@ -192,6 +197,15 @@ impl Opened {
             ..ModelInfo::default()
         }
     }
+}
+
+/// What was asked for that only the processor computes.
+fn float32(options: &ModelOptions) -> Option<Error> {
+    let need = "a GPU computes in float16; take f16, or --device cpu";
+    let option = |name| Error::Option { name, found: "f32".into(), need };
+    let weights = options.quantization == Some(Quantization::F32);
+    let cache = options.kv_cache == Some(KvFormat::F32);
+    weights.then(|| option("quantization")).or_else(|| cache.then(|| option("kv_cache")))
 }
 
 fn check(options: &ModelOptions) -> Result<()> {

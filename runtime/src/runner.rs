@@ -1,10 +1,14 @@
 //! What the worker knows of the floors below: a [`Runner`] that runs steps. [`Loaded`] is the one place above the
 //! kernels and models where a machine's type is named, and where it is erased. No sequence or sampling lives here.
 
+use crate::memory::available;
 use crate::{Error, Result};
 use nano_kernels::cpu::Cpu;
-use nano_kernels::{Backend, KvFormat, Step};
+use nano_kernels::cuda::{Cuda, Driver, Sizes, device};
+use nano_kernels::{Backend, Candidate, KvFormat, NO_SLOT, PAGE_ROWS, Pick, Row, SequenceRows, Step};
 use nano_models::{Checkpoint, Decoder, LoadOptions, Plan, Progress, Spec};
+
+pub use nano_kernels::cuda::device::Report as GpuReport;
 
 /// The sizes within which steps must stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +38,33 @@ pub trait Runner: Send {
     /// undefined, and nothing else.
     fn step(&mut self, step: &Step) -> Result<&[f32]>;
 
+    /// Whether the machine chooses from logits better than whoever would read them: whether [`start`](Runner::start) is
+    /// there.
+    fn can_pick(&self) -> bool {
+        false
+    }
+
+    /// Starts one step whose `pick` says what to choose, and may return before the machine is done. A token may be
+    /// [`PREV`](nano_kernels::PREV)` + i`: what the step started before chose for its logits row `i`. Errors as of
+    /// [`step`](Runner::step), which may come with what follows; a step that does not start leaves the picks as they were.
+    fn start(&mut self, step: &Step) -> Result<()> {
+        self.step(step).map(drop)
+    }
+
+    /// What the last step that was started (`ago` 0), or the one before it (`ago` 1), chose: `pick.count()` candidates for
+    /// each of its logits rows, best first. Waits for that step only.
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
+        let _ = ago;
+        Ok(&[])
+    }
+
     /// Bytes of weights that one step of one row reads, for rates in GB/s. 0 if unknown.
     fn bytes_per_step(&self) -> u64 {
+        0
+    }
+
+    /// Kernels that the last step of one row launched. 0 where there is no such thing.
+    fn launches_per_step(&self) -> u64 {
         0
     }
 }
@@ -53,14 +82,6 @@ pub enum Device {
 }
 
 impl Device {
-    /// The device that is meant, if it is here.
-    pub(crate) fn find(self) -> Result<Self> {
-        match self {
-            Device::Auto | Device::Cpu => Ok(Device::Cpu),
-            Device::Cuda => Err(Error::Device("this build has no CUDA backend: take --device cpu".into())),
-        }
-    }
-
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,20 +90,137 @@ impl Device {
             Device::Cuda => "cuda",
         }
     }
+
+    /// The device that is meant, if it is here and can be used, and what the user should know about the choice. What a GPU
+    /// does not have is `lacking`: then `Auto` means the processor.
+    pub(crate) fn find(self, lacking: Option<Error>) -> Result<(Machine, Option<String>)> {
+        match (self, lacking) {
+            (Device::Cpu, _) => Ok((Machine::Cpu, None)),
+            (Device::Cuda, Some(error)) => Err(error),
+            (Device::Cuda, None) => Ok((Machine::Cuda(Box::new(device::Device::open(GPU)?)), None)),
+            (Device::Auto, _) if !device::has_driver() => Ok((Machine::Cpu, None)),
+            (Device::Auto, Some(error)) => Ok((Machine::Cpu, Some(format!("the GPU is not used: {error}")))),
+            (Device::Auto, None) => Ok(match device::Device::open(GPU) {
+                Ok(gpu) => (Machine::Cuda(Box::new(gpu)), None),
+                Err(error) => (Machine::Cpu, Some(format!("the GPU is not used: {error}"))),
+            }),
+        }
+    }
+
+    /// What the GPU is and how fast it copies, if this device is one: `Auto` is one if there is one.
+    pub fn gpu_report(self) -> Result<Option<GpuReport>> {
+        match self {
+            Device::Cpu => Ok(None),
+            Device::Auto if !device::has_driver() => Ok(None),
+            Device::Auto => Ok(GpuReport::read(GPU).ok()),
+            Device::Cuda => Ok(Some(GpuReport::read(GPU)?)),
+        }
+    }
 }
 
-/// The memory that a model takes on a device. Reads no weights.
-pub(crate) fn plan(
-    device: Device,
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    options: &LoadOptions,
-    kv: KvFormat,
-) -> Result<Plan> {
-    match device {
-        Device::Auto | Device::Cpu | Device::Cuda => {
-            Ok(nano_models::plan::<Cpu>(checkpoint, spec, options, spec.page_layout(1, kv))?)
+/// The GPU that is used: the first that the driver shows, as `CUDA_VISIBLE_DEVICES` has it.
+const GPU: usize = 0;
+/// What a GPU takes beside weights, pages and buffers: staging memory, rests of slabs, room for partial results.
+const GPU_EXTRA: u64 = 64 << 20;
+
+/// A machine that was found, before it has anything loaded.
+pub(crate) enum Machine {
+    Cpu,
+    Cuda(Box<device::Device>),
+}
+
+impl Machine {
+    /// The device that it is.
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Machine::Cpu => Device::Cpu,
+            Machine::Cuda(_) => Device::Cuda,
         }
+    }
+
+    /// Its name, where it has one.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Machine::Cpu => None,
+            Machine::Cuda(gpu) => Some(gpu.about().name.clone()),
+        }
+    }
+
+    /// Rows of a step: long prompts are fed in chunks of this size.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Machine::Cpu => 256,
+            Machine::Cuda(_) => 512,
+        }
+    }
+
+    /// Bytes that a model may take unless told otherwise: what is free, less a part that is left to others.
+    pub(crate) fn budget(&self) -> Result<Option<u64>> {
+        Ok(match self {
+            Machine::Cpu => available().map(|free| free / 10 * 9),
+            // The cache is taken whole when a model is loaded, on a board from what the processor has as well.
+            Machine::Cuda(gpu) if gpu.about().integrated => Some(gpu.free_bytes()? / 4 * 3),
+            Machine::Cuda(gpu) => Some(gpu.free_bytes()? / 10 * 9),
+        })
+    }
+
+    /// The memory that a model takes here. Reads no weights.
+    pub(crate) fn plan(
+        &self,
+        checkpoint: &dyn Checkpoint,
+        spec: &Spec,
+        options: &LoadOptions,
+        kv: KvFormat,
+    ) -> Result<Plan> {
+        let layout = spec.page_layout(1, kv);
+        match self {
+            Machine::Cpu => Ok(nano_models::plan::<Cpu>(checkpoint, spec, options, layout)?),
+            Machine::Cuda(_) => {
+                let mut plan = nano_models::plan::<Cuda<device::Device>>(checkpoint, spec, options, layout)?;
+                plan.workspace_bytes += GPU_EXTRA;
+                Ok(plan)
+            }
+        }
+    }
+
+    /// Loads a model's weights.
+    pub(crate) fn load(
+        self,
+        checkpoint: &dyn Checkpoint,
+        spec: &Spec,
+        options: &LoadOptions,
+        kv: KvFormat,
+        limits: Limits,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<(Box<dyn Runner>, Report)> {
+        match self {
+            Machine::Cpu => {
+                let loaded = Loaded::load(Cpu::new(options.threads)?, checkpoint, spec, options, kv, limits, report)?;
+                Ok(loaded.boxed())
+            }
+            Machine::Cuda(gpu) => {
+                let Limits { rows, logits_rows: logits, sequences, context, .. } = limits;
+                let sizes = Sizes { rows, logits, pages: sequences * context.div_ceil(PAGE_ROWS) };
+                let cuda = Cuda::new(*gpu, sizes)?;
+                let mut loaded = Loaded::load(cuda, checkpoint, spec, options, kv, limits, report)?;
+                loaded.can_pick = true;
+                loaded.launches = |cuda| cuda.driver().launches();
+                // What is taken and recorded with the first step, or fails in it, is had now.
+                loaded.start(&idle_step())?;
+                loaded.picks(0)?;
+                Ok(loaded.boxed())
+            }
+        }
+    }
+}
+
+/// A step that touches no sequence.
+fn idle_step() -> Step {
+    Step {
+        rows: vec![Row { token: 0, position: 0, slot: NO_SLOT, sequence: 0, visible: 0 }],
+        sequences: vec![SequenceRows::default()],
+        logits: vec![0],
+        pick: Pick::Argmax,
     }
 }
 
@@ -92,6 +230,11 @@ struct Loaded<B: Backend> {
     backend: B,
     pages: B::Pages,
     limits: Limits,
+    can_pick: bool,
+    /// Kernels that the machine has launched so far.
+    launches: fn(&B) -> u64,
+    /// Those of the last step of one row.
+    step_launches: u64,
 }
 
 /// What came with the weights.
@@ -104,24 +247,6 @@ pub(crate) struct Report {
 /// How many tensors of each kind are held in each format.
 pub type Formats = std::collections::BTreeMap<&'static str, std::collections::BTreeMap<&'static str, usize>>;
 
-/// Loads the weights on a device.
-pub(crate) fn load(
-    device: Device,
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    options: &LoadOptions,
-    kv: KvFormat,
-    limits: Limits,
-    report: &mut dyn FnMut(Progress),
-) -> Result<(Box<dyn Runner>, Report)> {
-    match device {
-        Device::Auto | Device::Cpu | Device::Cuda => {
-            let backend = Cpu::new(options.threads)?;
-            Loaded::load(backend, checkpoint, spec, options, kv, limits, report)
-        }
-    }
-}
-
 impl<B: Backend> Loaded<B> {
     fn load(
         mut backend: B,
@@ -131,11 +256,25 @@ impl<B: Backend> Loaded<B> {
         kv: KvFormat,
         limits: Limits,
         report: &mut dyn FnMut(Progress),
-    ) -> Result<(Box<dyn Runner>, Report)> {
+    ) -> Result<Self> {
         let pages = backend.pages(spec.page_layout(limits.pages, kv))?;
         let decoder = Decoder::load(checkpoint, &mut backend, spec, options, report)?;
-        let report = Report { notices: decoder.notices().to_vec(), formats: decoder.formats().clone() };
-        Ok((Box::new(Self { decoder, backend, pages, limits }), report))
+        Ok(Self { decoder, backend, pages, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
+    }
+
+    fn boxed(self) -> (Box<dyn Runner>, Report) {
+        let report = Report { notices: self.decoder.notices().to_vec(), formats: self.decoder.formats().clone() };
+        (Box::new(self), report)
+    }
+
+    fn run(&mut self, step: &Step) -> Result<()> {
+        let before = (self.launches)(&self.backend);
+        let Self { decoder, backend, pages, .. } = self;
+        backend.run(step, Some(0), &mut |b| decoder.forward(b, pages))?;
+        if step.rows.len() == 1 {
+            self.step_launches = (self.launches)(&self.backend) - before;
+        }
+        Ok(())
     }
 }
 
@@ -145,12 +284,27 @@ impl<B: Backend> Runner for Loaded<B> {
     }
 
     fn step(&mut self, step: &Step) -> Result<&[f32]> {
-        let Self { decoder, backend, pages, .. } = self;
-        backend.run(step, &mut |b| decoder.forward(b, pages))?;
-        Ok(backend.read(decoder.logits(), step.logits.len())?)
+        self.run(step)?;
+        Ok(self.backend.read(self.decoder.logits(), step.logits.len())?)
+    }
+
+    fn can_pick(&self) -> bool {
+        self.can_pick
+    }
+
+    fn start(&mut self, step: &Step) -> Result<()> {
+        self.run(step)
+    }
+
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
+        Ok(self.backend.picks(ago)?)
     }
 
     fn bytes_per_step(&self) -> u64 {
         self.decoder.step_bytes()
+    }
+
+    fn launches_per_step(&self) -> u64 {
+        self.step_launches
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::penalty::Penalties;
 use crate::{Error, GenerateOptions, Result};
+use nano_kernels::{Candidate as Picked, MAX_TOP_K, Pick};
 
 /// How to draw a token. The steps are taken in this order: penalties, temperature, `top_k`, `top_p`, `min_p`.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,32 @@ pub struct Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         Self { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0.0 }
+    }
+}
+
+/// What is known of the logits after a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Logits<'a> {
+    /// All of them, row after row.
+    All(&'a [f32]),
+    /// The greatest of each row, best first, row after row; equal ones by lowest id.
+    Best(&'a [Picked]),
+}
+
+impl<'a> Logits<'a> {
+    pub(crate) fn is_empty(self) -> bool {
+        match self {
+            Logits::All(values) => values.is_empty(),
+            Logits::Best(picked) => picked.is_empty(),
+        }
+    }
+
+    /// All of them, or nothing if only the greatest are known.
+    pub(crate) fn all(self) -> &'a [f32] {
+        match self {
+            Logits::All(values) => values,
+            Logits::Best(_) => &[],
+        }
     }
 }
 
@@ -46,8 +73,42 @@ impl Sampler {
         }
     }
 
+    /// What [`sample`](Self::sample) needs to know of a row of `vocab` logits: with the greatest so many it draws the very
+    /// token that it would with all.
+    pub(crate) fn needs(&self, vocab: usize, banned: &[u32]) -> Pick {
+        if self.penalties.is_some() || !banned.is_empty() {
+            return Pick::None;
+        }
+        match &self.sampling {
+            None => Pick::Argmax,
+            Some(s) if (1..=MAX_TOP_K.min(vocab - 1)).contains(&s.top_k) => Pick::TopK(s.top_k as u32),
+            Some(_) => Pick::None,
+        }
+    }
+
     /// Draws a token that is none of `banned`.
-    pub(crate) fn sample(&mut self, logits: &[f32], banned: &[u32]) -> Result<u32> {
+    pub(crate) fn sample(&mut self, logits: Logits<'_>, banned: &[u32]) -> Result<u32> {
+        match logits {
+            Logits::All(logits) => self.sample_all(logits, banned),
+            Logits::Best(picked) => self.sample_best(picked),
+        }
+    }
+
+    fn sample_best(&mut self, picked: &[Picked]) -> Result<u32> {
+        // What is no number counts as the greatest.
+        let best = picked.first().copied().unwrap_or(Picked { id: 0, logit: f32::NAN });
+        if !best.logit.is_finite() {
+            return Err(Error::Logits { token: best.id as usize, found: best.logit });
+        }
+        let Some(sampling) = &self.sampling else { return Ok(best.id) };
+        self.candidates.clear();
+        let possible = picked.iter().take(sampling.top_k).filter(|p| p.logit > f32::NEG_INFINITY);
+        self.candidates.extend(possible.map(|p| Candidate { value: p.logit, token: p.id }));
+        weigh(&mut self.candidates, best.logit, sampling);
+        Ok(draw(&self.candidates, self.random.unit()))
+    }
+
+    fn sample_all(&mut self, logits: &[f32], banned: &[u32]) -> Result<u32> {
         let logits = if self.penalties.is_some() || !banned.is_empty() {
             self.changed.clear();
             self.changed.extend_from_slice(logits);
@@ -102,9 +163,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The likelier first, of equals the lower id.
+    /// The likelier first, of equals the lower id. Both zeros are equal.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
-        other.value.total_cmp(&self.value).then(self.token.cmp(&other.token))
+        (other.value + 0.0).total_cmp(&(self.value + 0.0)).then(self.token.cmp(&other.token))
     }
 }
 
@@ -117,6 +178,11 @@ fn select(into: &mut Vec<Candidate>, logits: &[f32], max: f32, sampling: &Sampli
         let all = logits.iter().zip(0..).map(|(&value, token)| Candidate { value, token });
         into.extend(all.filter(|c| c.value > f32::NEG_INFINITY));
     }
+    weigh(into, max, sampling);
+}
+
+/// Makes logits weights, and drops what is too unlikely.
+fn weigh(into: &mut Vec<Candidate>, max: f32, sampling: &Sampling) {
     for candidate in into.iter_mut() {
         candidate.value = ((candidate.value - max) / sampling.temperature).exp();
     }

@@ -75,7 +75,7 @@ fn frequencies_follow_the_probabilities() {
     let options = GenerateOptions { sampling: Some(sampling), seed: Some(1), ..GenerateOptions::default() };
     let mut sampler = Sampler::new(&options);
     let mut counts = [0u32; 3];
-    (0..20_000).for_each(|_| counts[sampler.sample(&logits, &[]).unwrap() as usize] += 1);
+    (0..20_000).for_each(|_| counts[sampler.sample(Logits::All(&logits), &[]).unwrap() as usize] += 1);
     for (count, share) in counts.iter().zip([0.5, 0.3, 0.2]) {
         assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.015, "{counts:?}");
     }
@@ -86,11 +86,77 @@ fn a_seed_repeats_its_draws() {
     let draws = |seed| {
         let options = GenerateOptions { sampling: Some(Sampling::default()), seed, ..GenerateOptions::default() };
         let mut sampler = Sampler::new(&options);
-        (0..64).map(|i| sampler.sample(&logits(100, i), &[]).unwrap()).collect::<Vec<_>>()
+        (0..64).map(|i| sampler.sample(Logits::All(&logits(100, i)), &[]).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(draws(Some(7)), draws(Some(7)));
     assert_ne!(draws(Some(7)), draws(Some(8)));
     assert_ne!(draws(None), draws(None));
+}
+
+/// The best, as a machine gives them.
+fn best(logits: &[f32], count: usize) -> Vec<Picked> {
+    let mut all: Vec<Picked> = logits.iter().zip(0..).map(|(&logit, id)| Picked { id, logit }).collect();
+    all.sort_by(|a, b| (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.id.cmp(&b.id)));
+    all.truncate(count);
+    all
+}
+
+#[test]
+fn the_best_are_drawn_from_as_all_would_be() {
+    for (top_k, temperature, top_p, min_p) in [
+        (40, 0.7, 0.95, 0.0),
+        (64, 8.0, 1.0, 0.0),
+        (2, 8.0, 0.6, 0.0),
+        (30, 3.0, 1.0, 0.2),
+        (1, 1.0, 1.0, 0.0),
+        (9, 0.0, 1.0, 0.0),
+    ] {
+        let sampling = Some(Sampling { temperature, top_k, top_p, min_p });
+        let options = GenerateOptions { sampling, seed: Some(11), ..GenerateOptions::default() };
+        let (mut with_all, mut with_best) = (Sampler::new(&options), Sampler::new(&options));
+        for round in 0..200 {
+            let mut logits = logits(300, round);
+            match round % 4 {
+                // Ties, at the edge too; zeros of both signs; few that are possible.
+                1 => logits.iter_mut().for_each(|l| *l = l.round()),
+                2 => logits.iter_mut().enumerate().for_each(|(i, l)| *l = if i % 3 == 0 { -0.0 } else { 0.0 * *l }),
+                3 => logits[5..].fill(f32::NEG_INFINITY),
+                _ => {}
+            }
+            let count = with_best.needs(300, &[]).count();
+            assert_eq!(count, if temperature == 0.0 { 1 } else { top_k });
+            // Others in the step may want more.
+            let picked = best(&logits, (count + round as usize % 3).min(64));
+            let drawn = with_all.sample(Logits::All(&logits), &[]).unwrap();
+            assert_eq!(with_best.sample(Logits::Best(&picked), &[]).unwrap(), drawn, "{round} {options:?}");
+        }
+    }
+}
+
+#[test]
+fn all_logits_are_asked_for_where_the_best_will_not_do() {
+    let needs = |options: GenerateOptions, banned: &[u32]| Sampler::new(&options).needs(100, banned);
+    let top = |top_k| GenerateOptions {
+        sampling: Some(Sampling { top_k, ..Sampling::default() }),
+        ..GenerateOptions::default()
+    };
+    assert_eq!(needs(GenerateOptions::default(), &[]), Pick::Argmax);
+    assert_eq!(needs(top(64), &[]), Pick::TopK(64));
+    for all in [top(0), top(65), GenerateOptions { presence_penalty: 0.1, ..top(5) }] {
+        assert_eq!(needs(all.clone(), &[]), Pick::None, "{all:?}");
+    }
+    assert_eq!(needs(GenerateOptions::default(), &[3]), Pick::None);
+    assert_eq!(Sampler::new(&top(40)).needs(40, &[]), Pick::None, "a vocabulary as small as that");
+}
+
+#[test]
+fn broken_picks_are_an_error() {
+    let mut sampler = Sampler::new(&GenerateOptions::default());
+    for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let error = sampler.sample(Logits::Best(&[Picked { id: 7, logit }]), &[]).unwrap_err();
+        assert!(matches!(error, Error::Logits { token: 7, .. }), "{error}");
+    }
+    assert!(sampler.sample(Logits::Best(&[]), &[]).is_err());
 }
 
 #[test]
@@ -106,8 +172,8 @@ fn greedy_unless_asked_otherwise() {
     let zero = Sampling { temperature: 0.0, ..Sampling::default() };
     for sampling in [None, Some(zero)] {
         let mut sampler = Sampler::new(&GenerateOptions { sampling, ..GenerateOptions::default() });
-        assert_eq!(sampler.sample(&[0.0, 2.0, 1.0], &[]).unwrap(), 1);
-        assert_eq!(sampler.sample(&[0.0, 2.0, 1.0], &[1]).unwrap(), 2);
+        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[]).unwrap(), 1);
+        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[1]).unwrap(), 2);
     }
 }
 
@@ -129,7 +195,7 @@ fn broken_logits_are_an_error_wherever_they_stand() {
 fn penalties_move_the_choice() {
     let options = GenerateOptions { repetition_penalty: 1.5, ..GenerateOptions::default() };
     let mut sampler = Sampler::new(&options);
-    assert_eq!(sampler.sample(&[2.0, 1.9], &[]).unwrap(), 0);
+    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[]).unwrap(), 0);
     sampler.saw(0);
-    assert_eq!(sampler.sample(&[2.0, 1.9], &[]).unwrap(), 1);
+    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[]).unwrap(), 1);
 }

@@ -2,11 +2,12 @@
 //! when is not decided here.
 
 use crate::generate::{Note, Stopper};
+use crate::sample::Logits;
 use crate::schedule::Demand;
 use crate::stream::Outlet;
 use crate::transcript::{Ending, Transcript};
-use crate::{Error, Finish, KvCache, Output, Result, Stats};
-use nano_kernels::{Row, SequenceRows, Step};
+use crate::{Error, Finish, KvCache, Limits, Output, Result, Stats};
+use nano_kernels::{PREV, Pick, Row, SequenceRows, Step};
 use nano_models::Tokenizer;
 use std::time::Instant;
 
@@ -88,16 +89,19 @@ impl Sequence {
         Demand { rows, silent }
     }
 
+    /// What it needs to know of the `vocab` logits of its last row.
+    pub(crate) fn needs(&self, vocab: usize) -> Pick {
+        match &self.goal {
+            Goal::Write(transcript) => transcript.needs(vocab),
+            Goal::Score { .. } => Pick::None,
+        }
+    }
+
     /// Adds its next `count` rows to a step, as the step's sequence number `index`.
     pub(crate) fn fill(&mut self, step: &mut Step, index: usize, count: usize) {
         self.clock.started.get_or_insert_with(Instant::now);
         let silent = self.demand().silent;
-        if step.sequences.len() <= index {
-            step.sequences.push(SequenceRows::default());
-        }
-        let pages = &mut step.sequences[index].pages;
-        pages.clear();
-        pages.extend_from_slice(self.cache.pages());
+        self.seat(step, index);
         for (i, &token) in self.feed[self.fed..self.fed + count].iter().enumerate() {
             if i >= silent {
                 step.logits.push(step.rows.len() as u32);
@@ -108,16 +112,56 @@ impl Sequence {
         }
     }
 
+    /// Whether it may feed the token that a step under way, of `count` rows of its own, is about to choose: if nothing but
+    /// that token can follow, whatever it is, and there is room for it.
+    pub(crate) fn can_go_ahead(&mut self, count: usize, limits: &Limits) -> bool {
+        let Goal::Write(transcript) = &self.goal else { return false };
+        let free = !self.is_paused() && !self.is_stopped() && !self.is_abandoned();
+        let room = self.cache.len() + count < limits.context;
+        let fed = self.fed + count == self.feed.len();
+        free && fed && room && transcript.wants_more() && self.cache.reserve(count + 1).is_ok()
+    }
+
+    /// Adds the row of that token: what the run before picks for its logits row `pick`.
+    pub(crate) fn fill_ahead(&self, step: &mut Step, index: usize, count: usize, pick: usize) {
+        self.seat(step, index);
+        let position = self.cache.len() + count;
+        let (slot, visible) = (self.cache.slot(position), position as u32 + 1);
+        step.logits.push(step.rows.len() as u32);
+        step.rows.push(Row {
+            token: PREV + pick as u32,
+            position: position as u32,
+            slot,
+            sequence: index as u32,
+            visible,
+        });
+    }
+
+    /// Whether a row fed ahead at this position is the very row that it would feed now.
+    pub(crate) fn follows(&self, position: u32) -> bool {
+        self.cache.len() == position as usize && self.feed.len() == self.fed + 1
+    }
+
+    /// Notes its pages as the step's sequence number `index`.
+    fn seat(&self, step: &mut Step, index: usize) {
+        if step.sequences.len() <= index {
+            step.sequences.push(SequenceRows::default());
+        }
+        let pages = &mut step.sequences[index].pages;
+        pages.clear();
+        pages.extend_from_slice(self.cache.pages());
+    }
+
     /// The step wrote `count` rows; `logits` are those of them that wanted some. Returns how the sequence ends, if it
     /// does. `context` is how many rows it may have.
-    pub(crate) fn accept(&mut self, count: usize, logits: &[f32], context: usize) -> Result<Option<End>> {
+    pub(crate) fn accept(&mut self, count: usize, logits: Logits<'_>, context: usize) -> Result<Option<End>> {
         let first = self.fed + self.demand().silent.min(count);
         self.cache.wrote(&self.feed[self.fed..self.fed + count]);
         self.fed += count;
         match &mut self.goal {
             Goal::Score { .. } => {
                 if !logits.is_empty() {
-                    self.notes.push(Note::Logits(first, logits.to_vec()));
+                    self.notes.push(Note::Logits(first, logits.all().to_vec()));
                 }
                 Ok((self.fed == self.feed.len()).then_some(End::Scored))
             }
@@ -153,7 +197,7 @@ impl Sequence {
     }
 
     /// Reports the end.
-    pub(crate) fn finish(self, end: End, bytes_per_token: u64) {
+    pub(crate) fn finish(self, end: End, cost: Cost) {
         let (Goal::Write(transcript), End::Written(ending)) = (self.goal, end) else {
             return self.notes.push(Note::Scored);
         };
@@ -180,7 +224,8 @@ impl Sequence {
             input_tokens: self.prompt,
             reused_tokens: self.mark,
             output_tokens: tokens.len(),
-            bytes_per_token,
+            bytes_per_token: cost.bytes,
+            launches_per_token: cost.launches,
             ..self.clock.times()
         };
         let Ending { finish, stop_token, .. } = ending;
@@ -193,6 +238,15 @@ impl Sequence {
         cache.truncate(self.mark);
         self.notes.push(Note::Failed(error, cache));
     }
+}
+
+/// What a step of one row costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Bytes of weights read.
+    pub(crate) bytes: u64,
+    /// Kernels launched.
+    pub(crate) launches: u64,
 }
 
 /// How a sequence ends.

@@ -17,6 +17,8 @@ pub struct Stats {
     pub first_token_time: f64,
     /// Bytes of weights that a decode step reads.
     pub bytes_per_token: u64,
+    /// Kernels that a decode step launches on a GPU; 0 elsewhere.
+    pub launches_per_token: u64,
 }
 
 impl Stats {

@@ -1,8 +1,9 @@
 //! What was sampled and the text it makes: stop tokens, stop strings and limits. Knows no cache and no step.
 
-use crate::sample::Sampler;
+use crate::sample::{Logits, Sampler};
 use crate::stop::StopStrings;
 use crate::{Finish, GenerateOptions, Result};
+use nano_kernels::Pick;
 use nano_models::{Detokenizer, Tokenizer};
 
 /// The tokens and the text of one generation.
@@ -59,8 +60,22 @@ impl Transcript {
         transcript
     }
 
+    /// What the next sample needs to know of `vocab` logits.
+    pub(crate) fn needs(&self, vocab: usize) -> Pick {
+        self.sampler.needs(vocab, self.banned())
+    }
+
+    /// Whether a token may follow the next one, as far as the limit goes.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.tokens.len() + 1 < self.max
+    }
+
+    fn banned(&self) -> &[u32] {
+        if self.tokens.len() < self.min { &self.stop_tokens } else { &[] }
+    }
+
     /// Samples a token. Returns text to show, and how the generation ends if it does.
-    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<(String, Option<Ending>)> {
+    pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<(String, Option<Ending>)> {
         let banned: &[u32] = if self.tokens.len() < self.min { &self.stop_tokens } else { &[] };
         let token = self.sampler.sample(logits, banned)?;
         self.saw(token);

@@ -1,11 +1,15 @@
 //! The engine's thread: sequences in, one step, notes out. It waits for nobody but the bell: a reader that is behind
 //! or a pool without pages holds up only its own sequence.
 
+#[path = "ahead.rs"]
+mod ahead;
+
+use crate::sample::Logits;
 use crate::schedule::{Demand, seats, share};
-use crate::sequence::Sequence;
+use crate::sequence::{Cost, Sequence};
 use crate::stream::Bell;
 use crate::{Error, Finish, Limits, Result, Runner};
-use nano_kernels::Step;
+use nano_kernels::{Pick, Step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -123,7 +127,7 @@ impl Engine {
         self.sequences.retain(|s| !s.is_abandoned());
         for mut stopped in self.sequences.extract_if(.., |s| s.is_stopped()) {
             let end = stopped.end(Finish::Cancelled);
-            stopped.finish(end, self.runner.bytes_per_step());
+            stopped.finish(end, cost(&*self.runner));
         }
     }
 
@@ -167,11 +171,20 @@ impl Engine {
         self.step.rows.clear();
         self.step.logits.clear();
         self.step.sequences.truncate(self.seated.len());
-        for (index, (sequence, &count)) in self.seated.iter_mut().zip(&self.grants).enumerate() {
-            sequence.fill(&mut self.step, index, count);
-        }
-        let bytes = self.runner.bytes_per_step();
         let Limits { vocab, context, .. } = self.limits;
+        let mut pick = None;
+        for (index, (sequence, &count)) in self.seated.iter_mut().zip(&self.grants).enumerate() {
+            let before = self.step.logits.len();
+            sequence.fill(&mut self.step, index, count);
+            if self.step.logits.len() > before {
+                pick = Some(both(pick, sequence.needs(vocab)));
+            }
+        }
+        self.step.pick = pick.filter(|_| self.runner.can_pick()).unwrap_or_default();
+        let cost = cost(&*self.runner);
+        if self.step.pick == Pick::Argmax && self.step.logits.len() == self.seated.len() {
+            return self.steps_ahead(cost);
+        }
         match run(&mut *self.runner, &self.step, vocab) {
             Ok(logits) => {
                 let (mut rest, mut wanted) = (logits, self.step.logits.iter().peekable());
@@ -180,10 +193,10 @@ impl Engine {
                     end += count;
                     let rows = std::iter::from_fn(|| wanted.next_if(|&&row| (row as usize) < end)).count();
                     let own;
-                    (own, rest) = rest.split_at(rows * vocab);
+                    (own, rest) = split(rest, rows, vocab, self.step.pick);
                     match sequence.accept(count, own, context) {
                         Ok(None) => self.sequences.push(sequence),
-                        Ok(Some(end)) => sequence.finish(end, bytes),
+                        Ok(Some(end)) => sequence.finish(end, cost),
                         Err(error) => sequence.fail(error),
                     }
                 }
@@ -193,26 +206,68 @@ impl Engine {
     }
 }
 
-/// Runs a step and looks at what came of it. A panic below is an error here: other sequences go on.
-fn run<'a>(runner: &'a mut dyn Runner, step: &Step, vocab: usize) -> std::result::Result<&'a [f32], String> {
-    let runner = AssertUnwindSafe(runner);
+fn cost(runner: &dyn Runner) -> Cost {
+    Cost { bytes: runner.bytes_per_step(), launches: runner.launches_per_step() }
+}
+
+/// What serves both wishes: of one sequence and, if there are any, of those before it.
+fn both(before: Option<Pick>, wish: Pick) -> Pick {
+    match (before, wish) {
+        (None, wish) => wish,
+        (Some(Pick::None), _) | (_, Pick::None) => Pick::None,
+        (Some(Pick::TopK(a)), Pick::TopK(b)) => Pick::TopK(a.max(b)),
+        (Some(Pick::TopK(k)), Pick::Argmax) | (Some(Pick::Argmax), Pick::TopK(k)) => Pick::TopK(k),
+        (Some(Pick::Argmax), Pick::Argmax) => Pick::Argmax,
+    }
+}
+
+/// What is known of the first `rows` logits rows, and of the rest.
+fn split<'a>(logits: Logits<'a>, rows: usize, vocab: usize, pick: Pick) -> (Logits<'a>, Logits<'a>) {
+    match logits {
+        Logits::All(values) => {
+            let (own, rest) = values.split_at(rows * vocab);
+            (Logits::All(own), Logits::All(rest))
+        }
+        Logits::Best(picked) => {
+            let (own, rest) = picked.split_at(rows * pick.count());
+            (Logits::Best(own), Logits::Best(rest))
+        }
+    }
+}
+
+/// Calls a runner. A panic below is an error here: other sequences go on.
+fn call<'a, T>(
+    runner: &'a mut dyn Runner,
+    what: impl FnOnce(&'a mut dyn Runner) -> Result<T>,
+) -> std::result::Result<T, String> {
+    let runner = AssertUnwindSafe((runner, what));
     let call = move || {
-        let AssertUnwindSafe(runner) = { runner };
-        runner.step(step)
+        let AssertUnwindSafe((runner, what)) = { runner };
+        what(runner)
     };
-    let logits = match catch_unwind(call) {
-        Ok(Ok(logits)) => logits,
-        Ok(Err(error)) => return Err(error.to_string()),
+    match catch_unwind(call) {
+        Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().copied();
             let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            return Err(format!("it panicked: {}", text.unwrap_or("no message")));
+            Err(format!("it panicked: {}", text.unwrap_or("no message")))
         }
-    };
-    let expected = step.logits.len() * vocab;
-    if logits.len() == expected {
-        Ok(logits)
-    } else {
-        Err(format!("{} logits came where {expected} were wanted", logits.len()))
     }
+}
+
+/// Runs a step and looks at what came of it.
+fn run<'a>(runner: &'a mut dyn Runner, step: &Step, vocab: usize) -> std::result::Result<Logits<'a>, String> {
+    let logits = call(runner, |runner| {
+        if step.pick == Pick::None {
+            return runner.step(step).map(Logits::All);
+        }
+        runner.start(step)?;
+        runner.picks(0).map(Logits::Best)
+    })?;
+    let (found, each) = match logits {
+        Logits::All(values) => (values.len(), vocab),
+        Logits::Best(picked) => (picked.len(), step.pick.count()),
+    };
+    let expected = step.logits.len() * each;
+    if found == expected { Ok(logits) } else { Err(format!("{found} logits came where {expected} were wanted")) }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use nano_kernels::Pick;
 use nano_runtime::{Error, Event, Finish, GenerateOptions, Generation, Limits, NanoModel, Sampling};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -151,8 +152,10 @@ fn into_cache_saves_the_cache_at_any_time() {
 /// D14.
 #[test]
 fn a_failing_step_fails_its_sequences_and_no_other() {
-    for fault in [|| Fault::Error, || Fault::Panic, || Fault::NaN, || Fault::Short] {
+    let faults = [|| Fault::Error, || Fault::Panic, || Fault::NaN, || Fault::Short];
+    for (fault, picks) in faults.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
         let (mut fake, _) = Fake::new(limits(), count);
+        fake.picks = picks;
         // Fails whenever token 105 is fed.
         fake.faults = Box::new(move |fed| fed.concat().contains(&105).then(fault));
         let model = fake.model(None);
@@ -253,6 +256,56 @@ fn a_seed_gives_the_same_text_alone_and_in_company() {
     assert_ne!(alone[0], alone[1]);
 }
 
+/// A machine that chooses gives the text that its logits would have given, whoever shares its steps.
+#[test]
+fn a_machine_that_chooses_gives_the_same_text() {
+    let sampled = |top_k, seed| GenerateOptions {
+        // Nearly all logits are equal: ties are drawn from.
+        sampling: Some(Sampling { temperature: 5.0, top_k, top_p: 0.99, min_p: 0.01 }),
+        seed: Some(seed),
+        ..options()
+    };
+    let greedy = options();
+    let penalty = GenerateOptions { repetition_penalty: 1.5, ..options() };
+    let late = GenerateOptions { min_new_tokens: 3, ..sampled(8, 6) };
+    let cases = [
+        (vec![greedy.clone()], Some(Pick::Argmax)),
+        (vec![sampled(64, 1)], Some(Pick::TopK(64))),
+        (vec![sampled(1, 1), greedy.clone()], Some(Pick::Argmax)),
+        (vec![greedy.clone(), sampled(5, 2), sampled(20, 3), greedy.clone()], Some(Pick::TopK(20))),
+        (vec![sampled(65, 1)], Some(Pick::None)),
+        (vec![sampled(0, 1), greedy.clone()], None),
+        (vec![penalty, greedy.clone(), sampled(9, 4)], None),
+        (vec![late, sampled(3, 5)], None),
+    ];
+    for (requests, expected) in cases {
+        let texts = [false, true].map(|picks| {
+            let (mut fake, log) = Fake::new(limits(), |tokens| tokens.iter().sum::<u32>() % 100);
+            fake.picks = picks;
+            let (fake, gate) = gated(fake);
+            let model = fake.model(None);
+            let start = |o: &GenerateOptions| {
+                model.generate(vec![1, 2], model.cache(), &GenerateOptions { max_new_tokens: 12, ..o.clone() })
+            };
+            let generations: Vec<Generation> = requests.iter().map(start).collect();
+            gate.open();
+            let outputs: Vec<_> = generations.into_iter().map(|g| g.wait().unwrap()).collect();
+            assert!(outputs.iter().all(|o| o.stats.launches_per_token == if picks { 7 } else { 0 }));
+            // The first step had the first alone.
+            let log = log.lock().unwrap();
+            let seen: Vec<Pick> =
+                log.steps[1..].iter().filter(|s| s.fed.len() == requests.len()).map(|s| s.pick).collect();
+            assert!(seen.len() >= 5, "{requests:?}: {seen:?}");
+            match expected {
+                Some(pick) if picks => assert!(seen.iter().all(|s| *s == pick), "{requests:?}: {seen:?}"),
+                _ => assert!(picks || seen.iter().all(|s| *s == Pick::None), "{seen:?}"),
+            }
+            outputs.into_iter().map(|o| o.tokens).collect::<Vec<_>>()
+        });
+        assert_eq!(texts[0], texts[1], "{requests:?}");
+    }
+}
+
 #[test]
 fn dropping_everything_ends_the_thread() {
     let (fake, log) = Fake::new(limits(), count);
@@ -297,4 +350,61 @@ fn many_threads_at_once() {
         }
     });
     assert_eq!(*failures.lock().unwrap(), 0, "there were pages for all");
+}
+
+/// Greedy sequences are fed ahead of what is known of them: the same texts, the same caches, no row too many.
+#[test]
+fn a_step_may_start_before_the_last_one_is_read() {
+    let requests = [(20, None), (7, None), (30, Some(" good")), (1, None)];
+    let run = |picks: bool| {
+        let (mut fake, _) = Fake::new(limits(), |tokens| match tokens.len() {
+            n if n % 13 == 0 => word(" good"),
+            n => 65 + (tokens.iter().sum::<u32>() + n as u32) % 26,
+        });
+        fake.picks = picks;
+        let ahead = Arc::clone(&fake.ahead);
+        let model = fake.model(None);
+        let mut outputs = Vec::new();
+        for (turn, company) in [(0, 1), (1, 4)] {
+            let start = |(max, stop): &(usize, Option<&str>)| {
+                let stop = stop.iter().map(|s| (*s).to_owned()).collect();
+                let options = GenerateOptions { max_new_tokens: *max, stop, ..options() };
+                model.generate(vec![1 + turn, 2, 3], model.cache(), &options)
+            };
+            for group in requests.chunks(company) {
+                let started: Vec<Generation> = group.iter().map(start).collect();
+                outputs.extend(started.into_iter().map(|g| g.wait().unwrap()));
+            }
+        }
+        let ahead = ahead.load(std::sync::atomic::Ordering::Relaxed);
+        let ends = outputs.iter().map(|o| (o.text.clone(), o.tokens.clone(), o.finish, o.cache.tokens().to_vec()));
+        (ends.collect::<Vec<_>>(), ahead)
+    };
+    let ((plain, none), (picked, ahead)) = (run(false), run(true));
+    assert_eq!(plain, picked);
+    assert_eq!(none, 0);
+    assert!(ahead > 40, "{ahead} rows were fed ahead");
+}
+
+/// What breaks the run ahead: a stop from outside, a reader that leaves, a newcomer, a full context, a step that fails.
+#[test]
+fn running_ahead_ends_where_it_must() {
+    let (mut fake, _) = Fake::new(Limits { context: 40, ..limits() }, count);
+    fake.picks = true;
+    let model = fake.model(None);
+    let endless = GenerateOptions { max_new_tokens: 1000, ..options() };
+    let full = model.generate(vec![1, 2], model.cache(), &endless).wait().unwrap();
+    assert_eq!((full.finish, full.cache.len()), (Finish::Context, 40));
+    let mut stopped = model.generate(vec![1, 2], model.cache(), &endless);
+    let _ = stopped.next();
+    stopped.stop();
+    let stopped = stopped.wait().unwrap();
+    assert!(matches!(stopped.finish, Finish::Cancelled | Finish::Context));
+    assert_eq!(stopped.cache.len() + stopped.pending.len(), 2 + stopped.tokens.len());
+    drop(model.generate(vec![1, 2], model.cache(), &endless));
+    // The cache that was cut goes on as if nothing had been fed beyond it.
+    let mut feed = stopped.pending;
+    feed.push(7);
+    let again = model.generate(feed, stopped.cache, &GenerateOptions { max_new_tokens: 2, ..options() });
+    assert_eq!(again.wait().unwrap().tokens.len(), 2);
 }

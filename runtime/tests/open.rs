@@ -18,7 +18,7 @@ fn open(path: &Path, options: ModelOptions) -> Result<(NanoModel, Vec<String>), 
 }
 
 fn options() -> ModelOptions {
-    ModelOptions { threads: Some(1), ..ModelOptions::default() }
+    ModelOptions { threads: Some(1), device: Device::Cpu, ..ModelOptions::default() }
 }
 
 fn talk(model: &NanoModel) {
@@ -111,10 +111,29 @@ fn what_cannot_be_loaded_is_an_error() {
         let error = open(&path, options).map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::Option { name: found, .. } if found == name), "{error}");
     }
-    let cuda = open(&path, ModelOptions { device: Device::Cuda, ..options() }).map(|_| ()).unwrap_err();
-    assert!(cuda.to_string().contains("--device cpu"), "{cuda}");
     let missing = open(Path::new("no/such/model.gguf"), options()).map(|_| ()).unwrap_err();
     assert!(missing.to_string().contains("no/such/model.gguf"), "{missing}");
+}
+
+#[test]
+fn a_gpu_is_taken_where_it_works_and_never_for_float32() {
+    let (_file, path) = parrot().temp_gguf();
+    match open(&path, ModelOptions { device: Device::Cuda, ..options() }) {
+        Ok((model, _)) => talk(&model),
+        Err(error) => {
+            println!("skipped: no CUDA device: {error}");
+            assert!(error.to_string().contains("--device cpu"), "{error}");
+        }
+    }
+    let weights = ModelOptions { quantization: Some(Quantization::F32), ..options() };
+    let cache = ModelOptions { kv_cache: Some(KvFormat::F32), ..options() };
+    for (options, name) in [(weights, "quantization"), (cache, "kv_cache")] {
+        let error = open(&path, ModelOptions { device: Device::Cuda, ..options.clone() }).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Option { name: found, .. } if found == name), "{error}");
+        assert!(error.to_string().contains("take f16"), "{error}");
+        let (model, _) = open(&path, ModelOptions { device: Device::Auto, ..options }).unwrap();
+        assert_eq!(model.info().device, "cpu");
+    }
 }
 
 #[test]

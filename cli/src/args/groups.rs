@@ -25,10 +25,18 @@ pub struct ModelArg {
 pub struct LoadArgs {
     #[command(flatten)]
     pub model: ModelArg,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// How a model is held, and where.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
     /// Quantize while loading: q4f16, q8f16, f16 or f32. Without it the checkpoint's own formats are kept
     #[arg(short, long, value_name = "FORMAT", value_parser = quantization, help_heading = MODEL)]
     pub quantization: Option<Quantization>,
-    /// Where to compute: auto, cpu or cuda
+    /// Where to compute: cpu; cuda, which needs an NVIDIA GPU of compute capability 7.2 or newer (Jetson boards from Xavier
+    /// on) and its driver, for CUDA 11.4 or newer, but no toolkit; auto is cuda where that works and cpu elsewhere
     #[arg(long, default_value = "auto", value_parser = device, help_heading = MODEL)]
     pub device: Device,
     /// Memory that weights and caches may take, as in 2000000000, 2G or 1.5GiB; unless given, what is free

@@ -4,7 +4,7 @@
 mod groups;
 mod values;
 
-pub use groups::{ContextArg, GenerateArgs, LoadArgs, LogArgs, LogLevel, ModelArg, ReplyArgs, ThreadsArg};
+pub use groups::{ContextArg, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg, ReplyArgs, ThreadsArg};
 
 use crate::style::Color;
 use clap::{Args, FromArgMatches, Subcommand};
@@ -24,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
   nano-chat info -m model.gguf                             formats, sizes, memory
+  nano-chat info --device cuda                             the GPU, its driver, its memory's speed
 
 Replies go to stdout, everything else to stderr. The exit status is 0, or 1 to
 99 after an error, or 130 after an interrupt outside of a reply.";
@@ -56,7 +57,7 @@ pub enum Command {
     Chat(ChatArgs),
     /// Continue a text, without a template
     Complete(CompleteArgs),
-    /// Show a model's architecture, sizes, formats and memory plan
+    /// Show a model's architecture, sizes, formats and memory plan; or what a device is and how fast its memory
     Info(InfoArgs),
     /// Print the tokens of a text as a JSON array of ids
     Tokenize(TokenizeArgs),
@@ -131,8 +132,11 @@ pub struct CompleteArgs {
 /// `info`
 #[derive(Debug, Args)]
 pub struct InfoArgs {
+    /// As elsewhere. Without it, and with --device, the device is shown instead of a model
+    #[arg(short, long, value_name = "PATH|ID", help_heading = "Model", required_unless_present = "device")]
+    pub model: Option<String>,
     #[command(flatten)]
-    pub load: LoadArgs,
+    pub machine: MachineArgs,
     #[command(flatten)]
     pub context: ContextArg,
     /// One JSON object

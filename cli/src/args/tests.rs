@@ -30,7 +30,7 @@ fn chat_is_the_default() {
     let args = chat("nano-chat --model m.gguf --prompt a -p b --max-context-len 100 --device cpu --threads 3");
     assert_eq!((args.load.model.model.as_str(), &args.prompt[..]), ("m.gguf", &["a".to_owned(), "b".to_owned()][..]));
     assert_eq!((args.context.max_context_len, args.threads.threads), (Some(100), Some(3)));
-    assert_eq!(args.load.device, Device::Cpu);
+    assert_eq!(args.load.machine.device, Device::Cpu);
     assert_eq!(chat("nano-chat chat -m m.gguf").load.model.model, "m.gguf");
 }
 
@@ -40,7 +40,8 @@ fn defaults_are_those_of_nanollm() {
     assert_eq!(args.generate.options(), nano_runtime::GenerateOptions::default());
     assert_eq!((args.prompt_color, args.reply_color), ("blue".parse().unwrap(), "green".parse().unwrap()));
     assert_eq!((args.chat_template.as_str(), args.log.level()), ("auto", LogLevel::Info));
-    assert!(args.load.quantization.is_none() && args.load.kv_cache.is_none() && args.load.device == Device::Auto);
+    let machine = &args.load.machine;
+    assert!(machine.quantization.is_none() && machine.kv_cache.is_none() && machine.device == Device::Auto);
 }
 
 #[test]
@@ -63,8 +64,8 @@ fn a_sampling_flag_implies_sampling() {
 #[test]
 fn model_flags() {
     let args = chat("nano-chat -m m -q q4f16_ft --memory 2GiB --kv-cache q8 --debug");
-    assert_eq!(args.load.quantization, Some(Quantization::Q4F16));
-    assert_eq!((args.load.memory, args.load.kv_cache), (Some(2 << 30), Some(KvFormat::Q8)));
+    assert_eq!(args.load.machine.quantization, Some(Quantization::Q4F16));
+    assert_eq!((args.load.machine.memory, args.load.machine.kv_cache), (Some(2 << 30), Some(KvFormat::Q8)));
     assert_eq!(args.log.level(), LogLevel::Debug);
 }
 

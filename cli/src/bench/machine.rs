@@ -13,7 +13,7 @@ const LANES: usize = 32;
 
 /// GB (10⁹ bytes) that so many threads read per second from a large buffer: the median of several passes.
 pub fn read_bandwidth(threads: usize) -> Result<f64> {
-    let free = status("/proc/meminfo", "MemAvailable:").unwrap_or(4 * BUFFER as u64) as usize;
+    let free = free_memory().unwrap_or(4 * BUFFER as u64) as usize;
     let words = BUFFER.min(free / 4) / 8 / threads * threads;
     let mut buffer: Vec<u64> = Vec::new();
     buffer.try_reserve_exact(words).context("memory for the bandwidth measurement cannot be had")?;
@@ -56,6 +56,11 @@ fn sum(words: &[u64]) -> u64 {
 /// The most memory that this process has had in RAM; 0 where the system does not say.
 pub fn peak_rss() -> u64 {
     status("/proc/self/status", "VmHWM:").unwrap_or(0)
+}
+
+/// Memory that programs can still take, where the system tells.
+pub fn free_memory() -> Option<u64> {
+    status("/proc/meminfo", "MemAvailable:")
 }
 
 /// The processor's name.

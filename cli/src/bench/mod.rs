@@ -1,15 +1,18 @@
-//! `bench`: how fast a model reads prompts and writes text on this machine, beside how fast the machine reads memory.
+//! `bench`: how fast a model reads prompts and writes text on this machine, beside how fast the machine reads memory (or a
+//! GPU copies), and what that takes of power where a board measures it.
 //! The runs are here, the machine's own numbers in `machine`, how results look in `report`.
 
-mod machine;
+pub mod machine;
 mod report;
 
 use crate::args::BenchArgs;
+use crate::device::{ROOT, Rails};
 use crate::model::open_for_ids;
 use crate::out::Log;
 use anyhow::{Context, Result, ensure};
 use nano_runtime::{GenerateOptions, NanoModel, Output};
-use report::{Report, Spread, Test};
+use report::{Gpu, Report, Spread, Test};
+use std::path::Path;
 use std::time::Instant;
 
 /// Length of the prompt behind the time to the first token.
@@ -24,10 +27,14 @@ pub fn run(args: &BenchArgs, log: &Log, started: Instant) -> Result<()> {
     ensure!(!tests.is_empty(), "there is nothing to measure: -p and -n leave out all tests");
     let longest = tests.iter().map(|&(_, n)| n + 1).max().unwrap_or(1).max(FIRST_PROMPT + 1);
 
+    // Before the model takes the memory.
+    let gpu = args.load.machine.device.gpu_report()?;
+    let rails = Rails::find(Path::new(ROOT));
     let mut report: Option<Report> = None;
     for threads in threads {
         let begun = if report.is_none() { started } else { Instant::now() };
         let model = open_for_ids(&args.load, Some(threads), Some(longest), log)?;
+        let gpu = gpu.as_ref().filter(|_| model.info().gpu.is_some());
         let room = model.info().context;
         ensure!(room >= longest, "the context holds {room} tokens and the tests need {longest}: take shorter ones");
         let bench = Bench { ids: random_ids(&model, longest)?, model: &model };
@@ -37,26 +44,49 @@ pub fn run(args: &BenchArgs, log: &Log, started: Instant) -> Result<()> {
         for &(kind, tokens) in &tests {
             log.debug(format_args!("{}{tokens}, {threads} threads", kind.name()));
             bench.run(kind, tokens)?;
+            let watch = rails.clone().map(Rails::watch);
             let runs = (0..args.repetitions).map(|_| bench.run(kind, tokens)).collect::<Result<Vec<_>>>()?;
-            results.push((kind, tokens, runs));
+            let joules = watch.and_then(|watch| watch.joules()).filter(|joules| *joules > 0.0);
+            results.push((kind, tokens, runs, joules));
         }
         let report = report.get_or_insert_with(|| Report {
             model: model.info().name.clone(),
-            device: format!("{}: {}", model.info().device, machine::processor()),
+            device: format!(
+                "{}: {}",
+                model.info().device,
+                gpu.map_or_else(machine::processor, |g| g.about.name.clone())
+            ),
             results: Vec::new(),
             load_s: model.info().load_time,
             first_token_s,
             // Before the bandwidth is measured: that takes memory of its own.
             peak_rss_bytes: machine::peak_rss(),
             bandwidth: Vec::new(),
+            gpu: None,
         });
-        let bandwidth = machine::read_bandwidth(threads)?;
-        report.bandwidth.push((threads, bandwidth));
-        for (kind, tokens, runs) in results {
+        let bandwidth = match gpu {
+            Some(gpu) => {
+                let launches = results.iter().flat_map(|(_, _, runs, _)| runs).map(|run| run.step_launches).max();
+                report.gpu = Some(Gpu { copy_gb_s: gpu.copy_gb_s, launches_per_token: launches.unwrap_or(0) });
+                gpu.copy_gb_s
+            }
+            None => {
+                let rate = machine::read_bandwidth(threads)?;
+                report.bandwidth.push((threads, rate));
+                rate
+            }
+        };
+        for (kind, tokens, runs, joules) in results {
             let tok_s = Spread::of(runs.iter().map(|run| run.rate(tokens)).collect());
             let gb_s = tok_s.median * bench.bytes_per_token(kind, tokens, &runs[0]) / 1e9;
             let bandwidth_pct = 100.0 * gb_s / bandwidth;
-            report.results.push(Test { test: format!("{}{tokens}", kind.name()), threads, tok_s, gb_s, bandwidth_pct });
+            let test = format!("{}{tokens}", kind.name());
+            let tok_j = joules.map(|joules| (tokens * runs.len()) as f64 / joules);
+            report.results.push(Test { test, threads, tok_s, gb_s, bandwidth_pct, tok_j });
+        }
+        if gpu.is_some() {
+            // The GPU computes, however many threads there are.
+            break;
         }
     }
     report.context("there is nothing to measure")?.print(args.json)
@@ -91,6 +121,8 @@ struct Run {
     seconds: f64,
     /// Bytes of weights that one step reads.
     step_bytes: f64,
+    /// Kernels that one step of one token launches.
+    step_launches: u64,
 }
 
 impl Run {
@@ -108,7 +140,7 @@ impl Bench<'_> {
         let Output { stats, .. } = generation.wait()?;
         // The first token generated comes of the prompt's step; each other one has a step of its own.
         let seconds = stats.prefill_time + if kind == Kind::Decode { stats.decode_time } else { 0.0 };
-        Ok(Run { seconds, step_bytes: stats.bytes_per_token as f64 })
+        Ok(Run { seconds, step_bytes: stats.bytes_per_token as f64, step_launches: stats.launches_per_token })
     }
 
     /// Weights, once per step, and the keys and values that lie before the token.

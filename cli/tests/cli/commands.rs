@@ -162,7 +162,10 @@ fn perplexity_of_a_text_that_is_known_by_heart() {
 #[test]
 fn bench() {
     let model = Model::new(&parrot());
-    let ran = model.run(&["bench", "-p", "8,40", "-n", "4,0", "-t", "1,2", "-r", "2", "--json"], "").succeeded().json();
+    let ran = model
+        .run(&["bench", "--device", "cpu", "-p", "8,40", "-n", "4,0", "-t", "1,2", "-r", "2", "--json"], "")
+        .succeeded()
+        .json();
     let results = ran["results"].as_array().unwrap();
     let tests: Vec<(&str, u64)> =
         results.iter().map(|r| (r["test"].as_str().unwrap(), r["threads"].as_u64().unwrap())).collect();
@@ -178,6 +181,33 @@ fn bench() {
     assert!(ran["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
     let table = model.run(&["bench", "-p", "0", "-n", "4", "-t", "1", "-r", "1"], "").succeeded().text();
     assert!(table.contains("tg4") && !table.contains("pp"), "{table}");
+}
+
+#[test]
+fn info_of_a_device() {
+    let dir = TempDir::new("device");
+    let with = |args: &[&str]| {
+        let mut command = nano(dir.path());
+        command.arg("info").args(args);
+        run(command, "")
+    };
+    let cpu = with(&["--device", "cpu", "--json"]).succeeded().json();
+    assert!(cpu["device"] == "cpu" && cpu["threads"].as_u64().unwrap() > 0, "{cpu}");
+    assert!(cpu["read_gb_s"].as_f64().unwrap() > 0.0 && cpu["memory"]["free_bytes"].as_u64().unwrap() > 0, "{cpu}");
+    let text = with(&["--device", "cpu"]).succeeded().text();
+    assert!(text.starts_with("device        cpu, ") && text.contains("GB/s read by"), "{text}");
+    match nano_runtime::Device::Cuda.gpu_report() {
+        Ok(_) => {
+            let gpu = with(&["--device", "cuda", "--json"]).succeeded().json();
+            assert!(gpu["device"] == "cuda" && gpu["copy_gb_s"].as_f64().unwrap() > 1.0, "{gpu}");
+            assert!(with(&["--device", "cuda"]).succeeded().text().contains("copies"));
+        }
+        Err(error) => {
+            println!("skipped: no CUDA device: {error}");
+            with(&["--device", "cuda"]).failed_with(&["--device cpu"]);
+        }
+    }
+    with(&[]).failed_with(&["--model"]);
 }
 
 #[test]

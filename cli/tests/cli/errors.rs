@@ -88,7 +88,13 @@ fn numbers_that_cannot_be() {
     model.run(&["--min-new-tokens", "5", "--max-new-tokens", "2"], "").failed_with(&["min_new_tokens", "5"]);
     model.run(&["--stop", ""], "").failed_with(&["stop"]);
     model.run(&["--memory", "1000"], "hi\n").failed_with(&["memory", "1000"]);
-    model.run(&["--device", "cuda"], "hi\n").failed_with(&["CUDA", "--device cpu"]);
+    if nano_runtime::Device::Cuda.gpu_report().is_err() {
+        model.run(&["--device", "cuda"], "hi\n").failed_with(&["error: ", "--device cpu"]);
+    }
+    for (flag, name) in [("--quantization", "quantization"), ("--kv-cache", "kv_cache")] {
+        let asked = ["--device", "cuda", flag, "f32"];
+        model.run(&asked, "hi\n").failed_with(&[name, "float16", "take f16", "--device cpu"]);
+    }
     model.run(&["bench", "-p", "0", "-n", "0"], "").failed_with(&["-p"]);
     model.run(&["bench", "-t", "0"], "").failed_with(&["--threads"]);
     model.run(&["perplexity", "--file", "/nowhere", "--context", "2"], "").failed_with(&["--context"]);

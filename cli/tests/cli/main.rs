@@ -3,6 +3,7 @@
 
 mod chat;
 mod commands;
+mod cuda;
 mod errors;
 mod harness;
 mod json;

@@ -57,6 +57,7 @@ fn dependencies(root: &Path) -> Vec<Dependency> {
                 from: text(&package["name"]),
                 to: text(&one["name"]),
                 own: one["path"].is_string(),
+                tests: one["kind"] == "dev",
             });
         }
     }

@@ -10,7 +10,7 @@ use crate::{KvFormat, PAGE_ROWS, PageLayout, Result};
 /// The pool.
 pub struct Pages {
     pub layout: PageLayout,
-    geometry: Geometry,
+    pub geometry: Geometry,
     memory: Memory,
 }
 
@@ -45,6 +45,17 @@ impl Pages {
         Shared { base: self.memory.bytes_mut().as_mut_ptr(), geometry: self.geometry }
     }
 
+    /// One field.
+    pub fn field(&self, page: usize, layer: usize, head: usize) -> &[u8] {
+        &self.memory.bytes()[self.geometry.field(page, layer, head)..][..self.geometry.field_bytes]
+    }
+
+    /// One field, to write.
+    pub fn field_mut(&mut self, page: usize, layer: usize, head: usize) -> &mut [u8] {
+        let at = self.geometry.field(page, layer, head);
+        &mut self.memory.bytes_mut()[at..][..self.geometry.field_bytes]
+    }
+
     /// For threads that only read.
     pub fn view(&self) -> View<'_> {
         View { bytes: self.memory.bytes(), geometry: self.geometry }
@@ -54,10 +65,10 @@ impl Pages {
 /// The pool, written by several threads.
 pub struct Shared {
     base: *mut u8,
-    geometry: Geometry,
+    pub geometry: Geometry,
 }
 
-// SAFETY: `place` is unsafe: callers vouch that no two threads write the same row.
+// SAFETY: `place` and `field` are unsafe: callers vouch that no two threads write the same row.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -71,11 +82,40 @@ impl Shared {
         let field = unsafe { self.base.add(self.geometry.field(page, layer, head)) };
         Place { field, row, geometry: self.geometry }
     }
+
+    /// A whole field.
+    ///
+    /// # Safety
+    /// The page must lie in the pool, and nobody else may read or write this field as long as it is borrowed.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn field(&self, page: usize, layer: usize, head: usize) -> &mut [u8] {
+        // SAFETY: the field lies in the pool.
+        unsafe {
+            let field = self.base.add(self.geometry.field(page, layer, head));
+            std::slice::from_raw_parts_mut(field, self.geometry.field_bytes)
+        }
+    }
 }
 
 impl Geometry {
+    /// Where a field starts.
     fn field(&self, page: usize, layer: usize, head: usize) -> usize {
         ((page * self.layers + layer) * self.kv_heads + head) * self.field_bytes
+    }
+
+    /// Bytes of a value.
+    pub fn size(&self) -> usize {
+        match self.format {
+            KvFormat::F32 => F32::SIZE,
+            KvFormat::F16 => F16::SIZE,
+            KvFormat::Q8 => Q8::SIZE,
+        }
+    }
+
+    /// Where in a field the keys and the values start.
+    pub fn starts(&self) -> (usize, usize) {
+        let keys = if self.format == KvFormat::Q8 { 2 * PAGE_ROWS * 4 } else { 0 };
+        (keys, keys + PAGE_ROWS * self.head_dim * self.size())
     }
 }
 
@@ -87,7 +127,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Stores a key and a value. f16 saturates at ±65504, so that no infinity enters the cache.
+    /// Stores a key and a value.
     ///
     /// # Safety
     /// The place must be this caller's own; both slices hold head_dim values.
@@ -108,18 +148,14 @@ impl Place {
                 KvFormat::F16 => {
                     let keys = self.field.cast::<u16>();
                     each::<L>(key, |at, x, n| {
-                        let mut half = [0; LANES];
-                        let x = L::max(L::splat(-65504.0), L::min(L::splat(65504.0), x));
-                        L::store_f16(half.as_mut_ptr(), x);
+                        let mut half = [0u16; LANES];
+                        F16::store::<L>(half.as_mut_ptr().cast(), x);
                         for (i, h) in half[..n].iter().enumerate() {
                             *keys.add((at + i) * PAGE_ROWS + self.row) = *h;
                         }
                     });
                     let values = keys.add(head_dim * PAGE_ROWS + self.row * width);
-                    each::<L>(value, |at, x, _| {
-                        let x = L::max(L::splat(-65504.0), L::min(L::splat(65504.0), x));
-                        L::store_f16(values.add(at), x);
-                    });
+                    each::<L>(value, |at, x, _| F16::store::<L>(values.add(at).cast(), x));
                 }
                 KvFormat::Q8 => {
                     let scales = self.field.cast::<f32>();
@@ -181,17 +217,8 @@ impl View<'_> {
     pub fn field(&self, page: u32, layer: usize, head: usize) -> Field {
         let at = self.geometry.field(page as usize, layer, head);
         let field = &self.bytes[at..at + self.geometry.field_bytes];
-        let keys = PAGE_ROWS * self.geometry.head_dim;
-        let (size, scales) = match self.geometry.format {
-            KvFormat::F32 => (4, 0),
-            KvFormat::F16 => (2, 0),
-            KvFormat::Q8 => (1, 2 * PAGE_ROWS * 4),
-        };
-        Field {
-            scales: field.as_ptr().cast(),
-            keys: field[scales..].as_ptr(),
-            values: field[scales + keys * size..].as_ptr(),
-        }
+        let (keys, values) = self.geometry.starts();
+        Field { scales: field.as_ptr().cast(), keys: field[keys..].as_ptr(), values: field[values..].as_ptr() }
     }
 }
 
@@ -201,4 +228,64 @@ pub struct Field {
     pub scales: *const f32,
     pub keys: *const u8,
     pub values: *const u8,
+}
+
+/// How a cache stores values.
+pub trait Element {
+    /// Bytes of a value.
+    const SIZE: usize;
+    /// Whether rows have a scale.
+    const SCALED: bool;
+    /// Sixteen values from `p` on.
+    unsafe fn load<L: Lanes>(p: *const u8) -> L::F;
+    /// Sixteen values to `p` and on: f16 saturates at ±65504, so that no infinity enters the cache; i8 must be in range.
+    unsafe fn store<L: Lanes>(p: *mut u8, x: L::F);
+}
+
+pub struct F32;
+impl Element for F32 {
+    const SIZE: usize = 4;
+    const SCALED: bool = false;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
+        // SAFETY: as the caller's.
+        unsafe { L::load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(p: *mut u8, x: L::F) {
+        // SAFETY: as the caller's.
+        unsafe { L::store(p.cast(), x) }
+    }
+}
+
+pub struct F16;
+impl Element for F16 {
+    const SIZE: usize = 2;
+    const SCALED: bool = false;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
+        // SAFETY: as the caller's.
+        unsafe { L::load_f16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(p: *mut u8, x: L::F) {
+        // SAFETY: as the caller's.
+        unsafe { L::store_f16(p.cast(), L::max(L::splat(-65504.0), L::min(L::splat(65504.0), x))) }
+    }
+}
+
+pub struct Q8;
+impl Element for Q8 {
+    const SIZE: usize = 1;
+    const SCALED: bool = true;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
+        // SAFETY: as the caller's.
+        unsafe { L::load_i8(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(p: *mut u8, x: L::F) {
+        // SAFETY: as the caller's.
+        unsafe { L::store_i8(p.cast(), x) }
+    }
 }

@@ -1,6 +1,6 @@
-//! Functions over lanes: exponentials and activations. The same polynomials, in the same order, on every machine.
+//! Functions over lanes: exponentials, activations, caps. The same polynomials, in the same order, on every machine.
 
-use super::lanes::Lanes;
+use super::lanes::{Job, LANES, Lanes};
 use crate::Act;
 
 /// e^x, relative error below 2e-7 for results that are normal numbers; 0 below −87.3 and 2^127-ish above 88.
@@ -23,6 +23,61 @@ pub unsafe fn exp<L: Lanes>(x: L::F) -> L::F {
             p = L::fma(p, r, L::splat(c));
         }
         L::mul(p, L::pow2(n))
+    }
+}
+
+/// tanh x = e / (e + 2) with e = e^2x − 1; relative error below 5e-7.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn tanh<L: Lanes>(x: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        // Beyond ±10 the result is ±1 in float32. NaN passes through min and max as the second operand.
+        let x = L::max(L::splat(-10.0), L::min(L::splat(10.0), x));
+        let x = L::add(x, x);
+        let n = L::round(L::mul(x, L::splat(std::f32::consts::LOG2_E)));
+        let r = L::fma(n, L::splat(-0.693_359_4), x);
+        let r = L::fma(n, L::splat(2.121_944_4e-4), r);
+        // e^r − 1 without its constant, so that small results keep their bits; then 2^n · (e^r − 1) + (2^n − 1).
+        let mut p = L::splat(1.0 / 5040.0);
+        for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0] {
+            p = L::fma(p, r, L::splat(c));
+        }
+        let power = L::pow2(n);
+        let e = L::fma(L::mul(p, r), power, L::sub(power, L::splat(1.0)));
+        L::div(e, L::add(e, L::splat(2.0)))
+    }
+}
+
+/// cap · tanh(x / cap).
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn softcap<L: Lanes>(x: L::F, cap: f32) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe { L::mul(L::splat(cap), tanh::<L>(L::div(x, L::splat(cap)))) }
+}
+
+/// [`softcap`] of every value of a slice, in place.
+pub struct Softcap<'a> {
+    pub x: &'a mut [f32],
+    pub cap: f32,
+}
+
+impl Job for Softcap<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for x in self.x.chunks_mut(LANES) {
+            let mut lanes = [0.0; LANES];
+            lanes[..x.len()].copy_from_slice(x);
+            // SAFETY: 16 values.
+            unsafe { L::store(lanes.as_mut_ptr(), softcap::<L>(L::load(lanes.as_ptr()), self.cap)) };
+            x.copy_from_slice(&lanes[..x.len()]);
+        }
     }
 }
 
@@ -88,7 +143,7 @@ unsafe fn erf<L: Lanes>(x: L::F) -> L::F {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::lanes::{Isa, Job, LANES};
+    use crate::cpu::lanes::Isa;
 
     struct Apply<'a>(&'a [f32; LANES], Option<Act>);
     impl Job for Apply<'_> {
@@ -153,6 +208,29 @@ mod tests {
                     };
                     assert!((y as f64 - exact).abs() <= 6e-7 * scale, "{a:?}({x}) = {y}, not {exact}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn softcap_is_near_the_exact_one_and_equal_on_every_machine() {
+        let mut x: Vec<f32> = (0..4003).map(|i| (i - 2000) as f32 * 0.07).collect();
+        x.extend([0.0, 1e-30, -1e-6, 1e-3, 3e38, -3e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
+        for cap in [1.0, 30.0] {
+            let mut scalar = x.clone();
+            // SAFETY: scalar code runs everywhere.
+            unsafe { Isa::Scalar.run(Softcap { x: &mut scalar, cap }) };
+            for (x, y) in x.iter().zip(&scalar).filter(|(x, _)| !x.is_nan()) {
+                let exact = cap as f64 * (*x as f64 / cap as f64).tanh();
+                assert!((*y as f64 - exact).abs() <= 5e-7 * exact.abs(), "cap {cap} of {x}: {y}, not {exact}");
+            }
+            assert!(scalar[x.len() - 1].is_nan());
+            for isa in Isa::available() {
+                let mut y = x.clone();
+                // SAFETY: the set is available.
+                unsafe { isa.run(Softcap { x: &mut y, cap }) };
+                let n = x.len() - 1;
+                assert!(y[..n] == scalar[..n] && y[n].is_nan(), "{}", isa.name());
             }
         }
     }

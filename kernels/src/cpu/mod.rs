@@ -4,6 +4,8 @@
 //! must agree bit for bit. A row's result depends neither on the rows beside it nor on the number of threads.
 
 mod attend;
+mod check;
+mod embed;
 mod kv;
 mod lanes;
 mod linear;
@@ -11,17 +13,21 @@ mod math;
 mod memory;
 mod norm;
 mod pack;
+mod pick;
 mod pool;
 mod rope;
+mod shift;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use lanes::Isa;
 
-use crate::{After, Attend, Backend, Error, Format, HostTensor, Linear, MAX_HEAD_DIM, NO_SLOT, Norm, PAGE_ROWS};
-use crate::{PageLayout, Result, Rope, Rows, Step};
+use crate::{After, Attend, Backend, Candidate, Error, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
+use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
+use check::{check, in_pool, sees, shape, whole_page};
 use pack::{Kind, Packed};
 use std::cell::RefCell;
 
@@ -32,12 +38,15 @@ pub struct Cpu {
     panel: linear::Panel,
     scratch: Vec<linear::Scratch>,
     attend: attend::Room,
+    encoder: attend::all::Encoder,
     turns: rope::Turns,
     /// Where weights lie.
     arena: RefCell<memory::Arena>,
     step: Step,
     /// Pages that the current step names: one past the greatest.
     pages: usize,
+    /// What was picked in the current or last run, and in the one before it.
+    picked: [pick::Picked; 2],
 }
 
 /// A buffer of float32 rows.
@@ -51,6 +60,14 @@ pub struct Weight {
     parts: Vec<Packed>,
     rows: usize,
     cols: usize,
+}
+
+impl Norm<Cpu> {
+    /// As the kernels see it.
+    fn view(&self) -> norm::View<'_> {
+        let bias = self.bias.as_ref().map(|b| &b.data[..]);
+        norm::View { kind: self.kind, weight: &self.weight.data, bias, eps: self.eps }
+    }
 }
 
 /// The pool of cache pages.
@@ -78,10 +95,12 @@ impl Cpu {
             panel: Default::default(),
             scratch,
             attend: Default::default(),
+            encoder: Default::default(),
             turns: Default::default(),
             arena: Default::default(),
             step: Step::default(),
             pages: 0,
+            picked: Default::default(),
         })
     }
 
@@ -96,16 +115,12 @@ impl Cpu {
     }
 }
 
-fn shape(what: &str, found: impl ToString, expected: impl ToString) -> Error {
-    Error::Shape { what: what.to_string(), found: found.to_string(), expected: expected.to_string() }
-}
-
 impl Backend for Cpu {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
 
-    fn buf(&self, rows: usize, cols: usize) -> Result<Buf> {
+    fn buf(&self, rows: usize, cols: usize, _precision: Precision) -> Result<Buf> {
         let values = rows.checked_mul(cols).filter(|n| *n < isize::MAX as usize / 8);
         let values = values.ok_or(Error::Memory { what: format!("a buffer of {rows} x {cols}"), bytes: usize::MAX })?;
         Ok(Buf { cols, data: vec![0.0; values] })
@@ -139,6 +154,10 @@ impl Backend for Cpu {
         Ok(Pages(kv::Pages::new(layout)?))
     }
 
+    fn page_bytes(layout: &PageLayout) -> usize {
+        layout.page_bytes()
+    }
+
     fn write(&mut self, buf: &mut Buf, values: &[f32]) -> Result<()> {
         let Some(into) = buf.data.get_mut(..values.len()) else {
             return Err(shape("values for a buffer", values.len(), format!("at most {}", buf.data.len())));
@@ -147,10 +166,12 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn run(&mut self, step: &Step, body: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
+    fn run(&mut self, step: &Step, _program: Option<u32>, body: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.pages = check(step)?;
         self.step.clone_from(step);
         self.turns.forget();
+        self.picked.swap(0, 1);
+        self.picked[0].all.clear();
         body(self)
     }
 
@@ -158,18 +179,18 @@ impl Backend for Cpu {
         buf.data.get(..rows * buf.cols).ok_or_else(|| shape("rows to read", rows, buf.data.len() / buf.cols.max(1)))
     }
 
-    fn embed(&mut self, x: &mut Buf, table: &Weight, scale: f32) -> Result<()> {
-        let part = &table.parts[0];
-        for (row, x) in self.step.rows.iter().zip(x.data.chunks_exact_mut(table.cols)) {
-            if row.token as usize >= table.rows {
-                return Err(shape("a token's id", row.token, format!("below {}", table.rows)));
-            }
-            part.row(row.token as usize, x);
-            if scale != 1.0 {
-                x.iter_mut().for_each(|x| *x *= scale);
-            }
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
+        match self.picked.get(ago) {
+            Some(picked) => Ok(&picked.all),
+            None => Err(shape("runs to look back", ago, "0 or 1")),
         }
-        Ok(())
+    }
+
+    fn embed(&mut self, x: &mut Buf, table: &Weight, scale: f32, shelf: Option<&Buf>) -> Result<()> {
+        assert!(x.cols == table.cols && shelf.is_none_or(|s| s.cols == table.cols), "rows fit the table");
+        assert!(x.data.len() >= self.step.rows.len() * x.cols, "rows fit the buffer");
+        let shelf = shelf.map_or(&[][..], |s| &s.data);
+        embed::embed(&mut x.data, table, scale, shelf, &self.step.rows, &self.picked[1])
     }
 
     fn linear(
@@ -198,18 +219,30 @@ impl Backend for Cpu {
             parts,
             bias: w.bias.as_ref().map(|b| &b.data[..]),
             x: &x.data,
-            norm: norm.map(|n| norm::View {
-                kind: n.kind,
-                weight: &n.weight.data,
-                bias: n.bias.as_ref().map(|b| &b.data[..]),
-                eps: n.eps,
-            }),
+            norm: norm.map(Norm::view),
             pick,
             rows,
             out: &mut out.data,
             after,
         };
         linear::linear(&mut self.pool, self.isa, &mut self.panel, &mut self.scratch, product);
+        Ok(())
+    }
+
+    fn norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {
+        assert!(matches!(after, After::Store | After::Add), "a norm is stored or added");
+        assert!(out.cols == x.cols && norm.weight.data.len() == x.cols, "a norm has one factor per column");
+        let values = self.step.rows.len() * x.cols;
+        let (out, add) = (&mut out.data[..values], after == After::Add);
+        norm::rows(&mut self.pool, self.isa, norm.view(), &x.data[..values], out, add);
+        Ok(())
+    }
+
+    fn softcap(&mut self, x: &mut Buf, cap: f32) -> Result<()> {
+        let isa = self.isa;
+        let x = &mut x.data[..self.step.logits.len() * x.cols];
+        // SAFETY: the set is available.
+        self.pool.chunks(x, 4096, 1, |_, x| unsafe { isa.run(math::Softcap { x, cap }) });
         Ok(())
     }
 
@@ -220,7 +253,11 @@ impl Backend for Cpu {
             heads: rope.heads,
             kv_heads: rope.kv_heads,
             head_dim: rope.head_dim,
+            q_norm: rope.q_norm.as_ref().map(Norm::view),
+            k_norm: rope.k_norm.as_ref().map(Norm::view),
         };
+        let fits = |n: norm::View<'_>| n.weight.len() == rope.head_dim;
+        assert!(shape.q_norm.is_none_or(fits) && shape.k_norm.is_none_or(fits), "a norm has one factor per value");
         let layout = &kv.0.layout;
         assert!(layout.kv_heads == rope.kv_heads && layout.head_dim == rope.head_dim && layer < layout.layers);
         assert!(q.cols == rope.heads * rope.head_dim && qkv.cols == q.cols + 2 * rope.kv_heads * rope.head_dim);
@@ -236,39 +273,73 @@ impl Backend for Cpu {
         let layout = &kv.0.layout;
         assert!(layout.kv_heads == a.kv_heads && layout.head_dim == a.head_dim && layer < layout.layers);
         assert!(a.heads.is_multiple_of(a.kv_heads) && q.cols == a.heads * a.head_dim && out.cols == q.cols);
+        assert!(out.data.len() >= self.step.rows.len() * out.cols, "rows fit the buffers");
+        sees(&self.step)?;
         assert!(self.pages <= layout.pages, "a step's pages lie in the pool");
         let view = kv.0.view();
         let room = &mut self.attend;
-        attend::attend(&mut self.pool, self.isa, room, &mut out.data, &q.data, view, layer, &self.step, a);
+        attend::attend(&mut self.pool, self.isa, room, &mut out.data, &q.data, q.cols, view, layer, &self.step, a);
         Ok(())
     }
-}
 
-/// Checks that a step is whole; gives one past the greatest page it names.
-fn check(step: &Step) -> Result<usize> {
-    let mut pages = 0;
-    for sequence in &step.sequences {
-        pages = sequence.pages.iter().fold(pages, |n, page| n.max(*page as usize + 1));
+    fn attend_all(&mut self, out: &mut Buf, qkv: &Buf, a: Attend) -> Result<()> {
+        assert!(a.window.is_none() && a.head_dim <= MAX_HEAD_DIM && a.heads.is_multiple_of(a.kv_heads));
+        assert!(out.cols == a.heads * a.head_dim && qkv.cols == out.cols + 2 * a.kv_heads * a.head_dim);
+        assert!(out.data.len() >= self.step.rows.len() * out.cols, "rows fit the buffers");
+        let (encoder, room) = (&mut self.encoder, &mut self.attend);
+        attend::all::attend_all(&mut self.pool, self.isa, encoder, room, &mut out.data, &qkv.data, &self.step, a)
     }
-    let mut last = 0;
-    for row in &step.rows {
-        let Some(sequence) = step.sequences.get(row.sequence as usize) else {
-            return Err(shape("a row's sequence", row.sequence, format!("below {}", step.sequences.len())));
-        };
-        if row.sequence < last {
-            return Err(shape("a row's sequence", row.sequence, "rows of a sequence that stand together"));
+
+    fn pick(&mut self, logits: &Buf) -> Result<()> {
+        let k = self.step.pick.count();
+        if k > MAX_TOP_K || k > logits.cols {
+            return Err(shape("candidates of a pick", k, format!("at most {}", logits.cols.min(MAX_TOP_K))));
         }
-        last = row.sequence;
-        let most = sequence.pages.len() * PAGE_ROWS;
-        if row.visible == 0 || row.visible as usize > most {
-            return Err(shape("a row's visible rows", row.visible, format!("1 to {most}, which the pages hold")));
-        }
-        if row.slot != NO_SLOT {
-            pages = pages.max(row.slot as usize / PAGE_ROWS + 1);
-        }
+        let rows = self.step.logits.len();
+        let into = &mut self.picked[0];
+        into.each = k;
+        into.all.resize(rows * k, Candidate::default());
+        let isa = self.isa;
+        self.pool.chunks(&mut into.all, k, 1, |r, into| {
+            let row = &logits.data[r * logits.cols..(r + 1) * logits.cols];
+            // SAFETY: the set is available.
+            unsafe { isa.run(pick::Best { row, into }) }
+        });
+        Ok(())
     }
-    match step.logits.last() {
-        Some(last) if *last as usize >= step.rows.len() => Err(shape("a logits row", last, step.rows.len())),
-        _ => Ok(pages),
+
+    fn shift(&mut self, kv: &mut Pages, layer: usize, rope: &Rope<Self>, slots: &[u32], by: i32) -> Result<()> {
+        let layout = &kv.0.layout;
+        assert!(layout.kv_heads == rope.kv_heads && layout.head_dim == rope.head_dim && layer < layout.layers);
+        assert!(rope.dims <= rope.head_dim && rope.frequencies.data.len() * 2 == rope.dims);
+        in_pool(layout, slots)?;
+        if by != 0 && rope.dims > 0 {
+            let mut turns = Vec::new();
+            rope::turn(&mut turns, by as f32, &rope.frequencies.data, 1.0);
+            shift::shift(&mut self.pool, self.isa, &mut kv.0, layer, slots, &turns, rope.pairing);
+        }
+        Ok(())
+    }
+
+    fn copy_rows(&mut self, kv: &mut Pages, from: &[u32], to: &[u32]) -> Result<()> {
+        if from.len() != to.len() {
+            return Err(shape("slots to copy to", to.len(), format!("{}, as many as slots to copy from", from.len())));
+        }
+        in_pool(&kv.0.layout, from)?;
+        in_pool(&kv.0.layout, to)?;
+        transfer::copy_rows(&mut self.pool, &mut kv.0, from, to);
+        Ok(())
+    }
+
+    fn read_page(&mut self, kv: &Pages, page: u32, into: &mut [u8]) -> Result<()> {
+        whole_page(&kv.0.layout, page, into.len())?;
+        transfer::read_page(&kv.0, page as usize, into);
+        Ok(())
+    }
+
+    fn write_page(&mut self, kv: &mut Pages, page: u32, from: &[u8]) -> Result<()> {
+        whole_page(&kv.0.layout, page, from.len())?;
+        transfer::write_page(&mut kv.0, page as usize, from);
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Norms of rows: float32, sums over 16 lanes (column i adds to lane i mod 16) and then over the lanes.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Isa, Job, LANES, Lanes};
+use super::pool::Pool;
 use crate::NormKind;
 
 /// A norm as the kernels see it.
@@ -48,12 +49,45 @@ unsafe fn total<L: Lanes>(x: &[f32], f: impl Fn(L::F) -> L::F) -> f32 {
     }
 }
 
-/// Norms the row `x` into `out`.
+/// Norms every row of `x` into its row of `out`, or adds it there.
+pub fn rows(pool: &mut Pool, isa: Isa, norm: View<'_>, x: &[f32], out: &mut [f32], add: bool) {
+    let cols = norm.weight.len();
+    // Enough rows to a task that taking one costs nothing.
+    let per_task = (4096 / cols.max(1)).max(1);
+    pool.chunks(out, cols, per_task, |r, out| {
+        // SAFETY: the set is available.
+        unsafe { isa.run(One { norm, x: &x[r * cols..(r + 1) * cols], out, add }) }
+    });
+}
+
+struct One<'a> {
+    norm: View<'a>,
+    x: &'a [f32],
+    out: &'a mut [f32],
+    add: bool,
+}
+
+impl Job for One<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: rows as long as the norm's.
+        unsafe {
+            if self.add {
+                row::<L, true>(self.norm, self.x, self.out)
+            } else {
+                row::<L, false>(self.norm, self.x, self.out)
+            }
+        }
+    }
+}
+
+/// Norms the row `x` into `out`, or adds it there.
 ///
 /// # Safety
 /// As [`Lanes`]; all slices have the same length.
 #[inline(always)]
-pub unsafe fn row<L: Lanes>(norm: View<'_>, x: &[f32], out: &mut [f32]) {
+pub unsafe fn row<L: Lanes, const ADD: bool>(norm: View<'_>, x: &[f32], out: &mut [f32]) {
     // SAFETY: the caller vouches for set and lengths.
     unsafe {
         let n = x.len() as f32;
@@ -73,6 +107,9 @@ pub unsafe fn row<L: Lanes>(norm: View<'_>, x: &[f32], out: &mut [f32]) {
             if let Some(bias) = norm.bias {
                 y = L::add(y, columns::<L>(bias, at));
             }
+            if ADD {
+                y = L::add(columns::<L>(out, at), y);
+            }
             let left = x.len() - at;
             if left >= LANES {
                 L::store(out.as_mut_ptr().add(at), y);
@@ -88,7 +125,6 @@ pub unsafe fn row<L: Lanes>(norm: View<'_>, x: &[f32], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::lanes::{Isa, Job};
     use crate::cpu::testing::Random;
 
     struct Run<'a>(View<'a>, &'a [f32], &'a mut [f32]);
@@ -97,7 +133,7 @@ mod tests {
         #[inline(always)]
         unsafe fn run<L: Lanes>(self) {
             // SAFETY: equal lengths.
-            unsafe { row::<L>(self.0, self.1, self.2) }
+            unsafe { row::<L, false>(self.0, self.1, self.2) }
         }
     }
 

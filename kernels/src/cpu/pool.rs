@@ -115,6 +115,36 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Calls `f(i, chunk)` for every chunk of `width` values of `out`, `per_task` neighbouring chunks to a task.
+    pub fn chunks<T: Send, F: Fn(usize, &mut [T]) + Sync>(
+        &mut self,
+        out: &mut [T],
+        width: usize,
+        per_task: usize,
+        f: F,
+    ) {
+        struct Base<T>(*mut T);
+        // SAFETY: every task makes slices of chunks of its own.
+        unsafe impl<T: Send> Sync for Base<T> {}
+        impl<T> Base<T> {
+            fn at(&self, i: usize) -> *mut T {
+                self.0.wrapping_add(i)
+            }
+        }
+        let (width, per_task) = (width.max(1), per_task.max(1));
+        let (len, base) = (out.len(), Base(out.as_mut_ptr()));
+        let chunks = len.div_ceil(width);
+        self.run(chunks.div_ceil(per_task), |task, _| {
+            for i in task * per_task..chunks.min((task + 1) * per_task) {
+                let here = width.min(len - i * width);
+                // SAFETY: the chunk lies in `out`, and chunks do not overlap.
+                f(i, unsafe { std::slice::from_raw_parts_mut(base.at(i * width), here) });
+            }
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -193,6 +223,21 @@ mod tests {
                     });
                     assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_chunk_is_seen_once() {
+        for threads in [1, 3] {
+            let mut pool = Pool::new(threads).unwrap();
+            for (len, width, per_task) in [(0, 3, 1), (7, 3, 2), (9, 3, 1), (5, 8, 4), (100, 1, 7)] {
+                let mut values = vec![0; len];
+                pool.chunks(&mut values, width, per_task, |i, chunk| {
+                    assert!(chunk.len() == width || (i + 1) * width > len);
+                    chunk.iter_mut().for_each(|x| *x += i + 1);
+                });
+                assert!(values.iter().enumerate().all(|(at, x)| *x == at / width + 1));
             }
         }
     }

@@ -1,7 +1,9 @@
-//! `rope_store`: split qkv rows, rotate q and k by position, store k and v into the cache.
+//! `rope_store`: split qkv rows, normalise the heads of q and k where asked, rotate them by position, store k and v
+//! into the cache.
 
-use super::kv::Pages;
+use super::kv::{Pages, Shared};
 use super::lanes::{Isa, Job, Lanes};
+use super::norm;
 use super::pool::Pool;
 use crate::{MAX_HEAD_DIM, NO_SLOT, Pairing, Row};
 
@@ -27,9 +29,7 @@ impl Turns {
         if self.of != Some(frequencies.as_ptr()) {
             self.values.clear();
             for row in rows {
-                let angles = frequencies.iter().map(|f| row.position as f32 * f);
-                self.values.extend(angles.clone().map(|a| a.cos() * factor));
-                self.values.extend(angles.map(|a| a.sin() * factor));
+                turn(&mut self.values, row.position as f32, frequencies, factor);
             }
             self.of = Some(frequencies.as_ptr());
         }
@@ -37,39 +37,45 @@ impl Turns {
     }
 }
 
+/// Appends the cos and sin of one position.
+pub fn turn(table: &mut Vec<f32>, position: f32, frequencies: &[f32], factor: f32) {
+    let angles = frequencies.iter().map(|f| position * f);
+    table.extend(angles.clone().map(|a| a.cos() * factor));
+    table.extend(angles.map(|a| a.sin() * factor));
+}
+
 /// The shape of the operation.
 #[derive(Clone, Copy)]
-pub struct Shape {
+pub struct Shape<'a> {
     pub pairing: Pairing,
     pub dims: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    pub q_norm: Option<norm::View<'a>>,
+    pub k_norm: Option<norm::View<'a>>,
 }
 
 /// Rotates one head in place.
-fn rotate(x: &mut [f32], turns: &[f32], shape: Shape) {
-    let half = shape.dims / 2;
+#[inline(always)]
+fn rotate(x: &mut [f32], turns: &[f32], pairing: Pairing, dims: usize) {
+    let half = dims / 2;
     let (cos, sin) = turns.split_at(half);
-    match shape.pairing {
+    match pairing {
         Pairing::Halves => {
-            let (a, b) = x[..shape.dims].split_at_mut(half);
+            let (a, b) = x[..dims].split_at_mut(half);
             for i in 0..half {
                 (a[i], b[i]) = (a[i] * cos[i] - b[i] * sin[i], b[i] * cos[i] + a[i] * sin[i]);
             }
         }
         Pairing::Adjacent => {
-            for (i, pair) in x[..shape.dims].chunks_exact_mut(2).enumerate() {
+            for (i, pair) in x[..dims].chunks_exact_mut(2).enumerate() {
                 let (a, b) = (pair[0], pair[1]);
                 (pair[0], pair[1]) = (a * cos[i] - b * sin[i], b * cos[i] + a * sin[i]);
             }
         }
     }
 }
-
-struct Out(*mut f32);
-// SAFETY: every thread writes rows of its own.
-unsafe impl Sync for Out {}
 
 /// The operation, over all rows.
 #[allow(clippy::too_many_arguments)]
@@ -82,57 +88,71 @@ pub fn rope_store(
     layer: usize,
     rows: &[Row],
     turns: &[f32],
-    shape: Shape,
+    shape: Shape<'_>,
 ) {
-    let Shape { dims, heads, kv_heads, head_dim, .. } = shape;
-    let (q_width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-    let width = q_width + 2 * kv_width;
-    let q = Out(q.as_mut_ptr());
+    let q_width = shape.heads * shape.head_dim;
+    let width = q_width + 2 * shape.kv_heads * shape.head_dim;
     let pages = pages.shared();
-    let one = |r: usize| {
-        let q = &q;
+    let one = |r: usize, q: &mut [f32]| {
         let row = &qkv[r * width..(r + 1) * width];
-        let turns = &turns[r * dims..(r + 1) * dims];
-        // SAFETY: rows are disjoint, and `q` has as many as the step.
-        let out = unsafe { std::slice::from_raw_parts_mut(q.0.add(r * q_width), q_width) };
-        out.copy_from_slice(&row[..q_width]);
-        for head in out.chunks_exact_mut(head_dim) {
-            rotate(head, turns, shape);
-        }
-        if rows[r].slot == NO_SLOT {
-            return;
-        }
-        let mut key = [0.0; MAX_HEAD_DIM];
-        for head in 0..kv_heads {
-            let key = &mut key[..head_dim];
-            key.copy_from_slice(&row[q_width + head * head_dim..][..head_dim]);
-            rotate(key, turns, shape);
-            let value = &row[q_width + kv_width + head * head_dim..][..head_dim];
-            // SAFETY: every row of a step has a slot of its own, which the pool holds (checked in `run`).
-            unsafe {
-                let place = pages.place(rows[r].slot, layer, head);
-                isa.run(Store { place, key, value });
-            }
-        }
+        let turns = &turns[r * shape.dims..(r + 1) * shape.dims];
+        // SAFETY: the set is available; every row of a step has a slot of its own, which the pool holds (checked in
+        // `run`).
+        unsafe { isa.run(One { row, q, turns, pages: &pages, layer, slot: rows[r].slot, shape }) }
     };
+    let q = &mut q[..rows.len() * q_width];
     if rows.len() < 8 {
-        (0..rows.len()).for_each(one);
+        q.chunks_exact_mut(q_width).enumerate().for_each(|(r, q)| one(r, q));
     } else {
-        pool.run(rows.len().div_ceil(8), |task, _| (task * 8..rows.len().min(task * 8 + 8)).for_each(one));
+        pool.chunks(q, q_width, 8, one);
     }
 }
 
-struct Store<'a> {
-    place: super::kv::Place,
-    key: &'a [f32],
-    value: &'a [f32],
+/// One row.
+struct One<'a> {
+    row: &'a [f32],
+    q: &'a mut [f32],
+    turns: &'a [f32],
+    pages: &'a Shared,
+    layer: usize,
+    slot: u32,
+    shape: Shape<'a>,
 }
 
-impl Job for Store<'_> {
+impl Job for One<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the place is this row's own.
-        unsafe { self.place.store::<L>(self.key, self.value) }
+        let Shape { pairing, dims, heads, kv_heads, head_dim, q_norm, k_norm } = self.shape;
+        let (q, kv) = self.row.split_at(heads * head_dim);
+        let (k, v) = kv.split_at(kv_heads * head_dim);
+        for (x, head) in q.chunks_exact(head_dim).zip(self.q.chunks_exact_mut(head_dim)) {
+            // SAFETY: equal lengths; the set is there.
+            unsafe { copy::<L>(q_norm, x, head) };
+            rotate(head, self.turns, pairing, dims);
+        }
+        if self.slot == NO_SLOT {
+            return;
+        }
+        let mut key = [0.0; MAX_HEAD_DIM];
+        let key = &mut key[..head_dim];
+        for (head, (x, value)) in k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim)).enumerate() {
+            // SAFETY: equal lengths; the place is this row's own.
+            unsafe {
+                copy::<L>(k_norm, x, key);
+                rotate(key, self.turns, pairing, dims);
+                self.pages.place(self.slot, self.layer, head).store::<L>(key, value);
+            }
+        }
+    }
+}
+
+/// A head, normalised where asked.
+#[inline(always)]
+unsafe fn copy<L: Lanes>(norm: Option<norm::View<'_>>, x: &[f32], into: &mut [f32]) {
+    match norm {
+        // SAFETY: the caller vouches for set and lengths.
+        Some(norm) => unsafe { norm::row::<L, false>(norm, x, into) },
+        None => into.copy_from_slice(x),
     }
 }

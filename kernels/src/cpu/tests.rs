@@ -3,8 +3,12 @@
 
 use super::testing::Random;
 use super::*;
-use crate::{Act, KvFormat, Linear, NormKind, Pairing, Row, SequenceRows};
+use crate::{Act, KvFormat, NO_SLOT, NormKind, PAGE_ROWS, Pairing, Pick, Row, SequenceRows};
 use std::borrow::Cow;
+
+mod attention;
+mod pages;
+mod rows;
 
 const GUARD: f32 = 12345.0;
 
@@ -14,7 +18,15 @@ fn step(rows: usize) -> Step {
         rows: (0..rows).map(row).collect(),
         sequences: vec![SequenceRows { pages: (0..rows.div_ceil(PAGE_ROWS) as u32).collect() }],
         logits: vec![],
+        pick: Pick::None,
     }
+}
+
+/// A buffer with values, 1 row or more of `cols`.
+fn filled(cpu: &mut Cpu, cols: usize, values: &[f32]) -> Buf {
+    let mut buf = cpu.buf(values.len() / cols, cols, Precision::Full).unwrap();
+    cpu.write(&mut buf, values).unwrap();
+    buf
 }
 
 struct Case<'a> {
@@ -32,20 +44,15 @@ fn product(isa: Isa, threads: usize, case: &Case<'_>) -> Vec<f32> {
     let weight = cpu.weight(case.parts).unwrap();
     let (outs, cols) = (weight.rows, weight.cols);
     let width = if let After::Glu(_) = case.after { outs / 2 } else { outs };
-    let filled = |cpu: &mut Cpu, rows, cols, values: &[f32]| {
-        let mut buf = cpu.buf(rows, cols).unwrap();
-        cpu.write(&mut buf, values).unwrap();
-        buf
-    };
-    let x = filled(&mut cpu, case.rows, cols, case.x);
-    let bias = case.bias.map(|b| filled(&mut cpu, 1, outs, b));
+    let x = filled(&mut cpu, cols, case.x);
+    let bias = case.bias.map(|b| filled(&mut cpu, outs, b));
     let norm =
-        case.norm.map(|(kind, w)| Norm::<Cpu> { kind, weight: filled(&mut cpu, 1, cols, w), bias: None, eps: 1e-5 });
+        case.norm.map(|(kind, w)| Norm::<Cpu> { kind, weight: filled(&mut cpu, cols, w), bias: None, eps: 1e-5 });
     let mut values = vec![0.5; case.rows * width];
     values.resize((case.rows + 1) * width, GUARD);
-    let mut out = filled(&mut cpu, case.rows + 1, width, &values);
+    let mut out = filled(&mut cpu, width, &values);
     let linear = Linear { weight, bias };
-    cpu.run(&step(case.rows), &mut |cpu| cpu.linear(&mut out, &x, norm.as_ref(), &linear, case.after, Rows::All))
+    cpu.run(&step(case.rows), None, &mut |cpu| cpu.linear(&mut out, &x, norm.as_ref(), &linear, case.after, Rows::All))
         .unwrap();
     let (y, guard) = out.data.split_at(case.rows * width);
     assert!(guard.iter().all(|g| *g == GUARD), "a store past the last row");
@@ -172,136 +179,28 @@ fn saturating_inputs_stay_exact() {
     }
 }
 
-/// A model of attention's surroundings: feeds `rows` rows of qkv in steps of the given sizes, returns all outputs.
-fn attention(isa: Isa, threads: usize, format: KvFormat, sizes: &[usize], qkv: &[f32], a: Attend) -> Vec<f32> {
-    let mut cpu = Cpu::with_isa(threads, isa).unwrap();
-    let total: usize = sizes.iter().sum();
-    let pages = total.div_ceil(PAGE_ROWS);
-    let layout = PageLayout { pages: pages + 2, layers: 2, kv_heads: a.kv_heads, head_dim: a.head_dim, format };
-    let mut kv = cpu.pages(layout).unwrap();
-    let (q_width, width) = (a.heads * a.head_dim, (a.heads + 2 * a.kv_heads) * a.head_dim);
-    let dims = a.head_dim / 4 * 2;
-    let mut frequencies = cpu.buf(1, dims / 2).unwrap();
-    let values: Vec<f32> = (0..dims / 2).map(|i| 10f32.powi(-(i as i32))).collect();
-    cpu.write(&mut frequencies, &values).unwrap();
-    let rope = Rope {
-        pairing: Pairing::Halves,
-        dims,
-        frequencies,
-        factor: 1.0,
-        heads: a.heads,
-        kv_heads: a.kv_heads,
-        head_dim: a.head_dim,
-    };
-    // Pages in reverse order: a table that is not the identity.
-    let table: Vec<u32> = (0..pages as u32).rev().collect();
-    let mut outputs = Vec::new();
-    let mut from = 0;
-    for &n in sizes {
-        let row = |i: usize| Row {
-            token: 0,
-            position: i as u32,
-            slot: table[i / PAGE_ROWS] * PAGE_ROWS as u32 + (i % PAGE_ROWS) as u32,
-            sequence: 0,
-            visible: i as u32 + 1,
-        };
-        let step = Step {
-            rows: (from..from + n).map(row).collect(),
-            sequences: vec![SequenceRows { pages: table.clone() }],
-            logits: vec![],
-        };
-        let mut x = cpu.buf(n, width).unwrap();
-        cpu.write(&mut x, &qkv[from * width..(from + n) * width]).unwrap();
-        let (mut q, mut out) = (cpu.buf(n, q_width).unwrap(), cpu.buf(n, q_width).unwrap());
-        cpu.run(&step, &mut |cpu| {
-            cpu.rope_store(&mut q, &x, &mut kv, 1, &rope)?;
-            cpu.attend(&mut out, &q, &kv, 1, a)
-        })
-        .unwrap();
-        outputs.extend_from_slice(&out.data);
-        from += n;
-    }
-    outputs
-}
-
-fn exact_attention(qkv: &[f32], a: Attend, rows: usize) -> Vec<f64> {
-    let (q_width, width) = (a.heads * a.head_dim, (a.heads + 2 * a.kv_heads) * a.head_dim);
-    let dims = a.head_dim / 4 * 2;
-    let head = |row: usize, offset: usize, rotated: bool| -> Vec<f64> {
-        let x: Vec<f64> = qkv[row * width + offset..][..a.head_dim].iter().map(|x| *x as f64).collect();
-        let mut y = x.clone();
-        for i in 0..if rotated { dims / 2 } else { 0 } {
-            let angle = row as f64 * 10f64.powi(-(i as i32));
-            y[i] = x[i] * angle.cos() - x[i + dims / 2] * angle.sin();
-            y[i + dims / 2] = x[i + dims / 2] * angle.cos() + x[i] * angle.sin();
-        }
-        y
-    };
-    let mut out = Vec::new();
-    for row in 0..rows {
-        for h in 0..a.heads {
-            let kv = h / (a.heads / a.kv_heads);
-            let q = head(row, h * a.head_dim, true);
-            let first = a.window.map_or(0, |w| (row + 1).saturating_sub(w));
-            let scores: Vec<f64> = (first..=row)
-                .map(|i| {
-                    let k = head(i, q_width + kv * a.head_dim, true);
-                    q.iter().zip(&k).map(|(q, k)| q * k).sum::<f64>() * a.scale as f64
-                })
-                .collect();
-            let most = scores.iter().cloned().fold(f64::MIN, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
-            let sum: f64 = weights.iter().sum();
-            let mut o = vec![0.0; a.head_dim];
-            for (i, w) in (first..=row).zip(&weights) {
-                let v = head(i, q_width + (a.kv_heads + kv) * a.head_dim, false);
-                o.iter_mut().zip(v).for_each(|(o, v)| *o += w / sum * v);
-            }
-            out.extend(o);
-        }
-    }
-    out
-}
-
-#[test]
-fn attention_is_near_the_exact_one_and_equal_however_it_is_fed() {
-    let mut random = Random::new(5);
-    let shapes = [
-        Attend { heads: 6, kv_heads: 2, head_dim: 20, scale: 0.2, window: None },
-        Attend { heads: 3, kv_heads: 3, head_dim: 64, scale: 0.125, window: Some(40) },
-        Attend { heads: 5, kv_heads: 1, head_dim: 48, scale: 0.15, window: Some(300) },
-    ];
-    for a in shapes {
-        let rows = 600;
-        let qkv = random.floats(rows * (a.heads + 2 * a.kv_heads) * a.head_dim);
-        let exact = exact_attention(&qkv, a, rows);
-        for (format, limit) in [(KvFormat::F32, 1e-10), (KvFormat::F16, 1e-6), (KvFormat::Q8, 1e-3)] {
-            let scalar = attention(Isa::Scalar, 1, format, &[rows], &qkv, a);
-            let e = error(&scalar, &exact);
-            assert!(e < limit, "{a:?} {format:?}: error {e:e}");
-            let mut single = vec![500, 17, 1];
-            single.extend([1; 82]);
-            for isa in Isa::available() {
-                for (threads, sizes) in [(1, &[600][..]), (2, &[255, 2, 43, 300]), (2, &single)] {
-                    let y = attention(isa, threads, format, sizes, &qkv, a);
-                    assert_eq!(y, scalar, "{} {format:?} {a:?} {} steps", isa.name(), sizes.len());
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn steps_that_are_not_whole_are_refused() {
     let mut cpu = Cpu::new(1).unwrap();
+    let layout = PageLayout { pages: 1, layers: 1, kv_heads: 1, head_dim: 4, format: KvFormat::F32 };
+    let a = Attend { heads: 1, kv_heads: 1, head_dim: 4, scale: 1.0, window: None, softcap: None };
+    let kv = cpu.pages(layout).unwrap();
+    let (q, mut out) = (filled(&mut cpu, 4, &[1.0; 12]), filled(&mut cpu, 4, &[1.0; 12]));
     let mut bad = |change: &dyn Fn(&mut Step), word: &str| {
         let mut step = step(3);
         change(&mut step);
-        let error = cpu.run(&step, &mut |_| Ok(())).unwrap_err().to_string();
+        let error = cpu.run(&step, None, &mut |cpu| cpu.attend(&mut out, &q, &kv, 0, a)).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     bad(&|s| s.rows[1].sequence = 4, "sequence");
+    bad(&|s| s.rows[0].sequence = 1, "sequence");
     bad(&|s| s.rows[1].visible = 0, "visible");
     bad(&|s| s.rows[2].visible = 33, "visible");
+    bad(&|s| s.sequences[0].pages.clear(), "visible");
     bad(&|s| s.logits = vec![3], "logits");
+    bad(&|s| s.logits = vec![7, 1], "logits");
+    // Encoders have no cache: without pages a step runs as long as nobody looks into the cache.
+    let mut encoder = step(3);
+    encoder.sequences[0].pages.clear();
+    cpu.run(&encoder, None, &mut |_| Ok(())).unwrap();
 }

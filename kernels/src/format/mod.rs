@@ -2,7 +2,7 @@
 //!
 //! Block layouts are those published with ggml (`ggml-common.h`); every one is size-asserted beside its decoder.
 
-mod block;
+pub(crate) mod block;
 mod convert;
 mod dequantize;
 mod float;

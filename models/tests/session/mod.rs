@@ -1,7 +1,7 @@
 //! What tests of whole models share: a model with a cache of one sequence, and readers of expected numbers.
 
 use nano_kernels::cpu::Cpu;
-use nano_kernels::{Backend, KvFormat, PAGE_ROWS, Row, SequenceRows, Step};
+use nano_kernels::{Backend, KvFormat, PAGE_ROWS, Pick, Row, SequenceRows, Step};
 use nano_models::{Decoder, LoadOptions, Quantization, Spec, open};
 use serde_json::Value;
 use std::path::Path;
@@ -10,26 +10,40 @@ use std::path::Path;
 pub const ROWS: usize = 1024;
 
 /// A model with a cache of one sequence.
-pub struct Session {
-    cpu: Cpu,
-    decoder: Decoder<Cpu>,
-    kv: <Cpu as Backend>::Pages,
+pub struct Session<B: Backend = Cpu> {
+    pub backend: B,
+    decoder: Decoder<B>,
+    kv: B::Pages,
     pub fed: usize,
 }
 
 impl Session {
+    #[allow(dead_code)] // each test file uses a part
     pub fn open(path: &Path, quantization: Option<Quantization>, threads: usize) -> Session {
+        Session::on(Cpu::new(threads).unwrap(), path, quantization, KvFormat::F32)
+    }
+}
+
+impl<B: Backend> Session<B> {
+    pub fn on(mut backend: B, path: &Path, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
         let checkpoint = open(path).unwrap();
         let spec = Spec::read(&*checkpoint).unwrap();
-        let mut cpu = Cpu::new(threads).unwrap();
-        let options = LoadOptions { quantization, rows: ROWS, logits_rows: ROWS, threads };
-        let decoder = Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| ()).unwrap();
-        let kv = cpu.pages(spec.page_layout(ROWS / PAGE_ROWS, KvFormat::F32)).unwrap();
-        Session { cpu, decoder, kv, fed: 0 }
+        let options = LoadOptions { quantization, rows: ROWS, logits_rows: ROWS, threads: 2 };
+        let decoder = Decoder::load(&*checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap();
+        let kv = backend.pages(spec.page_layout(ROWS / PAGE_ROWS, kv)).unwrap();
+        Session { backend, decoder, kv, fed: 0 }
     }
 
     /// Feeds tokens in one step; logits after each.
     pub fn feed(&mut self, tokens: &[u32]) -> Vec<Vec<f32>> {
+        self.step(tokens, Pick::None);
+        let vocab = self.decoder.spec().vocab;
+        let logits = self.backend.read(self.decoder.logits(), tokens.len()).unwrap();
+        logits.chunks_exact(vocab).map(<[f32]>::to_vec).collect()
+    }
+
+    /// Runs a step and reads nothing.
+    pub fn step(&mut self, tokens: &[u32], pick: Pick) {
         let row = |(i, token): (usize, &u32)| {
             let at = (self.fed + i) as u32;
             Row { token: *token, position: at, slot: at, sequence: 0, visible: at + 1 }
@@ -38,13 +52,11 @@ impl Session {
             rows: tokens.iter().enumerate().map(row).collect(),
             sequences: vec![SequenceRows { pages: (0..(ROWS / PAGE_ROWS) as u32).collect() }],
             logits: (0..tokens.len() as u32).collect(),
+            pick,
         };
-        let Session { cpu, decoder, kv, .. } = self;
-        cpu.run(&step, &mut |cpu| decoder.forward(cpu, kv)).unwrap();
+        let Session { backend, decoder, kv, .. } = self;
+        backend.run(&step, Some(0), &mut |b| decoder.forward(b, kv)).unwrap();
         self.fed += tokens.len();
-        let vocab = self.decoder.spec().vocab;
-        let logits = self.cpu.read(self.decoder.logits(), tokens.len()).unwrap();
-        logits.chunks_exact(vocab).map(<[f32]>::to_vec).collect()
     }
 }
 
@@ -66,6 +78,7 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
+#[allow(dead_code)]
 pub fn nll(logits: &[f32], next: u32) -> f64 {
     let most = logits.iter().cloned().fold(f32::MIN, f32::max) as f64;
     let sum: f64 = logits.iter().map(|x| (*x as f64 - most).exp()).sum();

@@ -3,10 +3,11 @@
 
 #![allow(dead_code)] // each test file uses a part
 
-use nano_kernels::{PAGE_ROWS, Step};
+use nano_kernels::{Candidate, PAGE_ROWS, PREV, Pick, Step};
 use nano_models::GgufVocab;
 use nano_runtime::{Error, GenerateOptions, Limits, NanoModel, Result, Runner, Template, Tokenizer};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -96,6 +97,7 @@ pub struct Seen {
     /// The tokens fed, sequence by sequence.
     pub fed: Vec<Vec<u32>>,
     pub logits: usize,
+    pub pick: Pick,
 }
 
 #[derive(Default)]
@@ -135,10 +137,16 @@ pub struct Fake {
     pub script: Script,
     pub faults: Faults,
     pub before: Box<dyn FnMut() + Send>,
+    /// Chooses from its logits itself.
+    pub picks: bool,
+    /// Rows that were fed before their token was known.
+    pub ahead: Arc<AtomicUsize>,
     /// Per slot: the token, and a hash of it and all before it as they were when it was written.
     slots: Vec<Option<(u32, u64)>>,
     log: Shared,
     logits: Vec<f32>,
+    /// Of the last step and of the one before it.
+    picked: [Vec<Candidate>; 2],
 }
 
 pub fn limits() -> Limits {
@@ -153,9 +161,12 @@ impl Fake {
             script: Box::new(script),
             faults: Box::new(|_| None),
             before: Box::new(|| ()),
+            picks: false,
+            ahead: Arc::default(),
             slots: vec![None; limits.pages * PAGE_ROWS],
             log: Arc::clone(&log),
             logits: Vec::new(),
+            picked: Default::default(),
         };
         (fake, log)
     }
@@ -169,6 +180,7 @@ impl Fake {
         assert!(!step.rows.is_empty() && step.rows.len() <= limits.rows, "{} rows", step.rows.len());
         assert!(step.logits.len() <= limits.logits_rows && step.sequences.len() <= limits.sequences);
         assert!(step.logits.is_sorted_by(|a, b| a < b));
+        assert!(step.pick == Pick::None || self.picks && (1..=64).contains(&step.pick.count()), "{:?}", step.pick);
         let pages: Vec<u32> = step.sequences.iter().flat_map(|s| s.pages.clone()).collect();
         assert_eq!(pages.iter().collect::<HashSet<_>>().len(), pages.len(), "a page has two owners");
         for pair in step.rows.windows(2) {
@@ -223,7 +235,7 @@ impl Runner for Fake {
             self.slots[row.slot as usize] = Some((row.token, mix(before, row.token)));
             fed[row.sequence as usize].push(row.token);
         }
-        self.log.lock().unwrap().steps.push(Seen { fed: fed.clone(), logits: step.logits.len() });
+        self.log.lock().unwrap().steps.push(Seen { fed: fed.clone(), logits: step.logits.len(), pick: step.pick });
         let fault = (self.faults)(&fed);
         match fault {
             Some(Fault::Error) => return Err(Error::Device("the fan fell off".into())),
@@ -247,8 +259,40 @@ impl Runner for Fake {
         Ok(&self.logits)
     }
 
+    fn can_pick(&self) -> bool {
+        self.picks
+    }
+
+    fn start(&mut self, step: &Step) -> Result<()> {
+        let mut step = step.clone();
+        for row in step.rows.iter_mut().filter(|row| row.token & PREV != 0) {
+            row.token = self.picked[0][(row.token - PREV) as usize].id;
+            self.ahead.fetch_add(1, Ordering::Relaxed);
+        }
+        self.step(&step)?;
+        self.picked.swap(0, 1);
+        self.picked[0].clear();
+        let count = step.pick.count();
+        for row in self.logits.chunks_exact(self.limits.vocab) {
+            let number = |logit: f32| if logit.is_nan() { f32::INFINITY } else { logit };
+            let all = row.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit: number(logit) });
+            let mut all: Vec<Candidate> = all.collect();
+            all.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
+            self.picked[0].extend(&all[..count]);
+        }
+        Ok(())
+    }
+
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
+        Ok(&self.picked[ago])
+    }
+
     fn bytes_per_step(&self) -> u64 {
         1_000
+    }
+
+    fn launches_per_step(&self) -> u64 {
+        if self.picks { 7 } else { 0 }
     }
 }
 

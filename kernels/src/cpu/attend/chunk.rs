@@ -1,8 +1,8 @@
 //! The arithmetic of attention: one chunk of the cache for the queries of a task, and the merging of chunks.
 
-use super::super::kv::Field;
+use super::super::kv::{Element, Field};
 use super::super::lanes::{LANES, Lanes};
-use super::super::math::exp;
+use super::super::math::{exp, softcap};
 use super::{CHUNK, Run};
 use crate::PAGE_ROWS;
 
@@ -85,6 +85,9 @@ impl Run<'_> {
                     let mut s = L::mul(s, L::splat(self.a.scale));
                     if E::SCALED {
                         s = L::mul(s, L::load(field.scales.add(half * LANES)));
+                    }
+                    if let Some(cap) = self.a.softcap {
+                        s = softcap::<L>(s, cap);
                     }
                     L::store(scores.add((i + n) * CHUNK + half * LANES), s);
                 }
@@ -199,47 +202,5 @@ pub unsafe fn merge<L: Lanes>(running: *mut f32, next: *const f32, width: usize)
             let o = L::fma(L::load(next.add(d)), b, L::mul(L::load(running.add(d)), a));
             L::store(running.add(d), o);
         }
-    }
-}
-
-/// How a cache stores values.
-pub trait Element {
-    /// Bytes of a value.
-    const SIZE: usize;
-    /// Whether rows have a scale.
-    const SCALED: bool;
-    unsafe fn load<L: Lanes>(p: *const u8) -> L::F;
-}
-
-pub struct F32;
-impl Element for F32 {
-    const SIZE: usize = 4;
-    const SCALED: bool = false;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
-        // SAFETY: as the caller's.
-        unsafe { L::load(p.cast()) }
-    }
-}
-
-pub struct F16;
-impl Element for F16 {
-    const SIZE: usize = 2;
-    const SCALED: bool = false;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
-        // SAFETY: as the caller's.
-        unsafe { L::load_f16(p.cast()) }
-    }
-}
-
-pub struct Q8;
-impl Element for Q8 {
-    const SIZE: usize = 1;
-    const SCALED: bool = true;
-    #[inline(always)]
-    unsafe fn load<L: Lanes>(p: *const u8) -> L::F {
-        // SAFETY: as the caller's.
-        unsafe { L::load_i8(p.cast()) }
     }
 }

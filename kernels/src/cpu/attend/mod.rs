@@ -1,4 +1,4 @@
-//! `attend`: softmax(scale · q · Kᵀ) · V over the cache.
+//! `attend`: softmax(scale · q · Kᵀ) · V over the cache; [`all`] is the same over the rows of a step.
 //!
 //! The definition works in chunks of 256 rows of the cache, counted from its start, so that a result depends neither on
 //! the rows beside it nor on how a prompt was cut into steps. For one query and chunk: scores (d in order), the
@@ -6,13 +6,14 @@
 //! (rows in order). Chunks are merged in order: with n = max(m, m'), a = e^(m − n), b = e^(m' − n):
 //! l = fma(l', b, l·a), o = fma(o', b, o·a). The output is o / l.
 
+pub mod all;
 mod chunk;
 
-use super::kv::View;
+use super::kv::{Element, F16, F32, Q8, View};
 use super::lanes::{Isa, Job, LANES, Lanes};
 use super::pool::Pool;
 use crate::{Attend, KvFormat, Step};
-use chunk::{Element, F16, F32, Q8, merge};
+use chunk::merge;
 
 /// Rows of the cache in a chunk.
 const CHUNK: usize = 256;
@@ -41,7 +42,7 @@ pub struct Room {
     partials: Vec<f32>,
 }
 
-/// The operation, over all rows of the step.
+/// The operation, over all rows of the step. Row r's queries start at `q[r · stride]`.
 #[allow(clippy::too_many_arguments)]
 pub fn attend(
     pool: &mut Pool,
@@ -49,6 +50,7 @@ pub fn attend(
     room: &mut Room,
     out: &mut [f32],
     q: &[f32],
+    stride: usize,
     view: View<'_>,
     layer: usize,
     step: &Step,
@@ -96,7 +98,7 @@ pub fn attend(
     let tasks = &room.tasks;
     let job = |task: Task, thread: usize, merge: bool| {
         let shared = &shared;
-        Run { task, thread, shared, q, view, layer, step, a, merge, tasks }
+        Run { task, thread, shared, q, stride, view, layer, step, a, merge, tasks }
     };
     // SAFETY: the set is available; tasks write disjoint outputs and partial results, threads their own room.
     pool.run(tasks.len(), |i, thread| unsafe { isa.run(job(tasks[i], thread, false)) });
@@ -127,6 +129,7 @@ struct Run<'a> {
     thread: usize,
     shared: &'a Shared,
     q: &'a [f32],
+    stride: usize,
     view: View<'a>,
     layer: usize,
     step: &'a Step,
@@ -161,7 +164,7 @@ impl Run<'_> {
     #[inline(always)]
     fn query(&self, i: usize) -> (usize, *const f32) {
         let (row, head) = (self.task.row + i / self.group(), self.task.head * self.group() + i % self.group());
-        let at = (row * self.a.heads + head) * self.a.head_dim;
+        let at = row * self.stride + head * self.a.head_dim;
         (row, self.q[at..at + self.a.head_dim].as_ptr())
     }
 

@@ -92,7 +92,7 @@ impl Job for Fill<'_> {
         unsafe {
             let row = std::slice::from_raw_parts_mut(floats.add(self.row * cols), cols);
             match self.norm {
-                Some(norm) => norm::row::<L>(norm, self.x, row),
+                Some(norm) => norm::row::<L, false>(norm, self.x, row),
                 None => row.copy_from_slice(self.x),
             }
             if !self.quantize {

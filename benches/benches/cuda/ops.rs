@@ -1,0 +1,141 @@
+//! Single operations: decode products, prefill products, attention over a long cache. Weights change from launch to
+//! launch, so that no cache holds them.
+
+use super::{Peaks, Scale, bytes_line, line};
+use nano_kernels::cuda::{Cuda, Driver, Sizes};
+use nano_kernels::{
+    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Precision,
+    Result, Row, Rows, SequenceRows, Step,
+};
+use std::borrow::Cow;
+use std::time::Instant;
+
+/// Bytes that copies of a weight take together, at least: more than any cache.
+const SPREAD: usize = 512 << 20;
+
+fn step(rows: usize, context: usize) -> Step {
+    let row =
+        |i: usize| Row { token: 0, position: 0, slot: NO_SLOT, sequence: 0, visible: (context - rows + i + 1) as u32 };
+    Step {
+        rows: (0..rows).map(row).collect(),
+        sequences: vec![SequenceRows { pages: (0..context.div_ceil(PAGE_ROWS) as u32).collect() }],
+        logits: vec![],
+        pick: Pick::None,
+    }
+}
+
+fn tensor(format: Format, rows: usize, cols: usize) -> Result<HostTensor<'static>> {
+    let bytes = format.row_bytes(cols).unwrap_or(0) * rows;
+    HostTensor::new("w", format, rows, cols, Cow::Owned(vec![0x11; bytes]))
+}
+
+/// Median seconds of `body` run as one recorded (or eager) step.
+fn timed<D: Driver>(
+    cuda: &mut Cuda<D>,
+    step: &Step,
+    program: Option<u32>,
+    reps: usize,
+    body: &mut dyn FnMut(&mut Cuda<D>) -> Result<()>,
+) -> Result<f64> {
+    let mut times = Vec::new();
+    for i in 0..reps + 2 {
+        cuda.driver().finish()?;
+        let start = Instant::now();
+        cuda.run(step, program, body)?;
+        cuda.driver().finish()?;
+        if i > 1 {
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {
+    let device = scale == Scale::Device;
+    let shapes: &[(usize, usize)] =
+        if device { &[(4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (2048, 2048)] } else { &[(64, 256)] };
+    for (format, name) in
+        [(Format::Q4_0, "q4"), (Format::Q4K, "q4k"), (Format::Q6K, "q6k"), (Format::Q8_0, "q8"), (Format::F16, "f16")]
+    {
+        for &(outs, cols) in shapes {
+            if device && format != Format::Q4_0 && (outs, cols) != (4096, 4096) {
+                continue;
+            }
+            let mut cuda = Cuda::new(open()?, Sizes { rows: 2048, logits: 8, pages: 8 })?;
+            let bytes = Cuda::<D>::weight_bytes(format, outs, cols);
+            let copies = if device { SPREAD.div_ceil(bytes).min(64) } else { 2 };
+            let host = tensor(format, outs, cols)?;
+            let weights = (0..copies)
+                .map(|_| Ok(Linear { weight: cuda.weight(std::slice::from_ref(&host))?, bias: None }))
+                .collect::<Result<Vec<Linear<Cuda<D>>>>>()?;
+            for rows in if device { vec![1, 4, 8, 32, 512, 2048] } else { vec![1, 16] } {
+                if rows > 8 && format != Format::Q4_0 && rows != 512 {
+                    continue;
+                }
+                let x = cuda.buf(rows, cols, Precision::Half)?;
+                let mut out = cuda.buf(rows, outs, Precision::Half)?;
+                let some = if rows > 8 { copies.min(8) } else { copies };
+                // Recorded under a number of its own, since buffers differ.
+                let program = (rows <= 8).then_some(rows as u32);
+                let seconds = timed(&mut cuda, &step(rows, rows), program, 9, &mut |cuda| {
+                    weights[..some].iter().try_for_each(|w| cuda.linear(&mut out, &x, None, w, After::Store, Rows::All))
+                })? / some as f64;
+                let what = format!("product {name} {outs}x{cols}, {rows} rows");
+                if rows <= 8 {
+                    bytes_line(&what, &format!("{:.1} us, ", seconds * 1e6), bytes as f64, seconds, peaks);
+                } else {
+                    let rate = 2.0 * (rows * outs * cols) as f64 / seconds;
+                    let share = format!("{:.1} % of mma", 100.0 * rate / peaks.mma.max(1.0));
+                    line(&what, &format!("{:.1} us, {:.1} TFLOP/s", seconds * 1e6, rate * 1e-12), &share);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn attention<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {
+    let contexts = if scale == Scale::Device { vec![512, 4096, 16384, 65536] } else { vec![100] };
+    let (heads, kv_heads, head_dim) = if scale == Scale::Device { (32, 8, 128) } else { (4, 2, 32) };
+    for format in [KvFormat::F16, KvFormat::Q8] {
+        for &context in &contexts {
+            let pages = context / PAGE_ROWS + 1;
+            let mut cuda = Cuda::new(open()?, Sizes { rows: 512, logits: 8, pages })?;
+            // Enough layers that no cache holds them all.
+            let layers = if scale == Scale::Device { (SPREAD / (context * 4096)).clamp(2, 64) } else { 2 };
+            let layout = PageLayout { pages, layers, kv_heads, head_dim, format };
+            let kv = cuda.pages(layout)?;
+            let a = Attend { heads, kv_heads, head_dim, scale: 0.088, window: None, softcap: None };
+            for rows in [1, 512] {
+                if rows > context || (rows > 1 && scale == Scale::Toy) {
+                    continue;
+                }
+                let q = cuda.buf(rows, heads * head_dim, Precision::Half)?;
+                let mut out = cuda.buf(rows, heads * head_dim, Precision::Half)?;
+                let some = if rows > 1 { layers.min(4) } else { layers };
+                let program = (rows == 1).then_some(1);
+                let seconds = timed(&mut cuda, &step(rows, context), program, 9, &mut |cuda| {
+                    (0..some).try_for_each(|layer| cuda.attend(&mut out, &q, &kv, layer, a))
+                })? / some as f64;
+                let what = format!("attention {format:?}, {rows} rows of {heads} heads, context {context}");
+                if rows == 1 {
+                    let bytes = pages as f64 * Cuda::<D>::page_bytes(&layout) as f64 / layers as f64;
+                    bytes_line(&what, &format!("{:.1} us, ", seconds * 1e6), bytes, seconds, peaks);
+                } else {
+                    let seen = context as f64 - rows as f64 / 2.0;
+                    let rate = 4.0 * rows as f64 * seen * (heads * head_dim) as f64 / seconds;
+                    let share = format!("{:.1} % of mma", 100.0 * rate / peaks.mma.max(1.0));
+                    line(&what, &format!("{:.1} us, {:.1} TFLOP/s", seconds * 1e6, rate * 1e-12), &share);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All of them.
+pub fn all<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {
+    products(open, peaks, scale)?;
+    attention(open, peaks, scale)
+}

@@ -1,0 +1,164 @@
+//! Matrix products: which kernel a product gets, part by part. A few rows go to the decode kernels, which read each
+//! weight once at the speed of memory; more rows to the tiles of prefill. The kernels' launchers are in `decode.rs` and
+//! `prefill.rs`.
+
+use super::driver::{Arg, Driver};
+use super::weight::Part;
+use super::{Buf, Cuda, DECODE_ROWS};
+use crate::{Act, After, Linear, Norm, NormKind, Result, Rows};
+
+/// Where a product's rows come from: row `n` is row `gather[n]` (or `n`, if `gather` is 0) of a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    /// Device address of row 0; float32 or f16.
+    pub at: u64,
+    /// Whether it holds f16.
+    pub half: bool,
+    /// Values from row to row.
+    pub stride: u32,
+    /// Values of a row; what lies between them and the stride is zero.
+    pub cols: u32,
+    /// Device address of row indices, or 0.
+    pub gather: u64,
+    /// Applied to each row first.
+    pub norm: Option<InputNorm>,
+}
+
+/// A normalisation of input rows.
+#[derive(Clone, Copy, Debug)]
+pub struct InputNorm {
+    /// Layer normalisation takes the mean out, the other kind does not.
+    pub layer: bool,
+    /// Device address of float32 factors.
+    pub weight: u64,
+    /// Device address of float32 summands, or 0.
+    pub bias: u64,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// Where a product's rows go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Device address of row 0; float32 or f16.
+    pub at: u64,
+    /// Whether it holds f16.
+    pub half: bool,
+    /// Values from row to row.
+    pub stride: u32,
+}
+
+/// A product of one part, as a launcher takes it: `out[n][first + j] after= (W · norm(x[n]))[j] + bias[first + j]`.
+/// Under `After::Glu` the part's rows are gates, then as many ups; out has half as many columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// The weights.
+    pub part: &'a Part,
+    /// The activations.
+    pub input: Input,
+    /// The results.
+    pub out: Output,
+    /// Device address of float32 summands of the whole weight (its first part's first), or 0.
+    pub bias: u64,
+    /// What is done with the sums.
+    pub after: After,
+    /// Rows.
+    pub rows: u32,
+}
+
+/// How kernels are told of an [`After`]: what in the low byte, which activation in the next.
+pub fn after_code(after: After) -> u32 {
+    let act = |act: Act| match act {
+        Act::Silu => 0,
+        Act::Gelu => 1 << 8,
+        Act::GeluTanh => 2 << 8,
+    };
+    match after {
+        After::Store => 0,
+        After::Add => 1,
+        After::Act(a) => 2 | act(a),
+        After::Glu(a) => 3 | act(a),
+    }
+}
+
+pub(super) fn input_norm<D: Driver>(norm: &Norm<Cuda<D>>) -> InputNorm {
+    InputNorm {
+        layer: norm.kind == NormKind::Layer,
+        weight: norm.weight.at,
+        bias: norm.bias.as_ref().map_or(0, |bias| bias.at),
+        eps: norm.eps,
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    pub(super) fn launch_linear(
+        &mut self,
+        out: &mut Buf,
+        x: &Buf,
+        norm: Option<&Norm<Self>>,
+        w: &Linear<Self>,
+        after: After,
+        rows: Rows,
+    ) -> Result<()> {
+        let weight = &w.weight;
+        let outs = if let After::Glu(_) = after { weight.rows / 2 } else { weight.rows };
+        assert!(x.cols == weight.cols && out.cols == outs, "a product's buffers fit its weight");
+        let (n, gather) = self.rows(rows);
+        if n == 0 {
+            return Ok(());
+        }
+        assert!(n as usize <= out.rows && self.shape.rows as usize <= x.rows, "a step's rows fit the buffers");
+        let mut input = Input {
+            at: x.at,
+            half: x.half,
+            stride: x.stride as u32,
+            cols: x.cols as u32,
+            gather,
+            norm: norm.map(input_norm),
+        };
+        let decode = n as usize <= DECODE_ROWS;
+        // Prefill wants f16 rows that are normalised already; so do several decode rows, whose norm every block would
+        // make again.
+        if (!decode && (!x.half || gather != 0)) || (n > 1 && norm.is_some()) {
+            self.prepare(&input, n)?;
+            input = Input {
+                at: self.room.activations,
+                half: true,
+                stride: x.cols.next_multiple_of(8) as u32,
+                gather: 0,
+                norm: None,
+                ..input
+            };
+        }
+        let bias = w.bias.as_ref().map_or(0, |bias| bias.at);
+        let to = Output { at: out.at, half: out.half, stride: out.stride as u32 };
+        let whole = weight.parts.len() == 1 && weight.glued;
+        let split = matches!(after, After::Glu(_)) && !whole;
+        assert!(!split || weight.rows <= self.room.made.outputs, "room was made for gates and ups");
+        // Gates and ups of different formats: all products first, then the gates.
+        let (between, store) = match split {
+            true => {
+                let stride = weight.rows.next_multiple_of(8) as u32;
+                (Output { at: self.room.products, half: false, stride }, After::Store)
+            }
+            false => (to, after),
+        };
+        for part in &weight.parts {
+            let product = Product { part, input, out: between, bias, after: store, rows: n };
+            if decode { self.decode(&product)? } else { self.prefill(&product)? }
+        }
+        if split {
+            let args = [
+                Arg::Ptr(between.at),
+                Arg::U32(between.stride),
+                Arg::Ptr(to.at),
+                Arg::U32(to.stride),
+                Arg::U32(u32::from(to.half)),
+                Arg::U32(outs as u32),
+                Arg::U32(after_code(after)),
+            ];
+            self.launch("glu", [(outs as u32).div_ceil(256), n, 1], 256, 0, &args)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! The CUDA backend: the same operations as the CPU's, on hand-written kernels (`kernels/cuda/*.cu`), on any
+//! [`Driver`]. Steps of a few rows are recorded once per shape and replayed. Which image a device gets, and the device
+//! itself, are in `device/`.
+
+mod arena;
+mod attend;
+mod decode;
+pub mod device;
+mod driver;
+mod embed;
+mod linear;
+mod norm;
+mod pack;
+mod pages;
+mod pick;
+mod prefill;
+mod rope;
+mod step;
+mod weight;
+
+pub use arena::SLAB_BYTES;
+pub use driver::{About, Arg, Driver, Launch, MARKS};
+pub use pages::Pages;
+pub use step::{DECODE_ROWS, Sizes};
+pub use weight::Weight;
+
+use crate::format::{f16_to_f32, f32_to_f16};
+use crate::{After, Attend, Backend, Candidate, Error, Format, HostTensor, Linear, Norm, PageLayout, Precision};
+use crate::{Result, Rope, Rows, Step};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+/// A machine that runs CUDA kernels, with its memory and its recordings.
+pub struct Cuda<D: Driver> {
+    driver: D,
+    arena: RefCell<arena::Arena>,
+    /// Two pieces of host memory through which everything but the step goes, and whose turn it is.
+    staging: RefCell<[D::Host; 2]>,
+    turn: Cell<usize>,
+    current: step::Current<D>,
+    shape: step::Shape,
+    fill: Cell<step::Fill>,
+    room: Room,
+    wants: Cell<Wants>,
+    picks: pick::Picks<D>,
+    /// Host copies of what [`Backend::read`] gives.
+    read: Vec<f32>,
+    graphs: HashMap<(u32, step::Shape), D::Graph>,
+    recording: bool,
+}
+
+/// What operations need beside their operands; taken before the first step that could need it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    /// What it was made for.
+    made: Wants,
+    /// f16 rows x cols: activations as products read them.
+    activations: u64,
+    /// Products that could not be finished in one launch: float32, rows x outputs.
+    products: u64,
+    /// Partial results of split attention and split products.
+    partial: u64,
+    /// Zeros; each operation that counts blocks leaves them zero.
+    counters: u64,
+}
+
+/// The sizes that [`Room`] must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wants {
+    /// Inputs of the widest product.
+    cols: usize,
+    /// Outputs of the widest product whose parts need float32 in between.
+    outputs: usize,
+    /// Bytes of partial results.
+    partial: usize,
+    /// Counters.
+    counters: usize,
+}
+
+impl Wants {
+    fn or(self, other: Wants) -> Wants {
+        Wants {
+            cols: self.cols.max(other.cols),
+            outputs: self.outputs.max(other.outputs),
+            partial: self.partial.max(other.partial),
+            counters: self.counters.max(other.counters),
+        }
+    }
+}
+
+/// Marks in the stream.
+mod marks {
+    /// Uploads of steps.
+    pub const STEP: [usize; 2] = [0, 1];
+    /// Copies through the staging memory.
+    pub const STAGING: [usize; 2] = [2, 3];
+    /// Picks of a run.
+    pub const PICKS: [usize; 2] = [4, 5];
+}
+
+/// Bytes of each piece of staging memory.
+const STAGING_BYTES: usize = 8 << 20;
+
+/// A buffer of rows in device memory, float32 or f16.
+pub struct Buf {
+    at: u64,
+    rows: usize,
+    cols: usize,
+    /// Values from one row to the next: `cols` rounded up to whole 8. What lies between stays zero.
+    stride: usize,
+    half: bool,
+}
+
+impl Buf {
+    fn value_bytes(&self) -> usize {
+        if self.half { 2 } else { 4 }
+    }
+}
+
+fn shape(what: &str, found: impl ToString, expected: impl ToString) -> Error {
+    Error::Shape { what: what.to_string(), found: found.to_string(), expected: expected.to_string() }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// A backend on `driver` for steps of these sizes.
+    pub fn new(driver: D, sizes: Sizes) -> Result<Self> {
+        let mut arena = arena::Arena::default();
+        let current = step::Current::new(&driver, &mut arena, sizes)?;
+        let picks = pick::Picks::new(&driver, &mut arena, sizes.logits.max(DECODE_ROWS))?;
+        let staging = [driver.host(STAGING_BYTES)?, driver.host(STAGING_BYTES)?];
+        Ok(Cuda {
+            driver,
+            arena: RefCell::new(arena),
+            staging: RefCell::new(staging),
+            turn: Cell::new(0),
+            current,
+            shape: step::Shape::default(),
+            fill: Cell::default(),
+            room: Room::default(),
+            wants: Cell::default(),
+            picks,
+            read: Vec::new(),
+            graphs: HashMap::new(),
+            recording: true,
+        })
+    }
+
+    /// Runs every step as it is: nothing is recorded from here on. For comparisons.
+    pub fn without_recording(mut self) -> Self {
+        self.recording = false;
+        self
+    }
+
+    /// The machine.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// Recorded step shapes so far.
+    pub fn recordings(&self) -> usize {
+        self.graphs.len()
+    }
+
+    /// Bytes of device memory taken.
+    pub fn device_bytes(&self) -> usize {
+        self.arena.borrow().bytes()
+    }
+
+    fn take(&self, bytes: usize, what: &str) -> Result<u64> {
+        self.arena.borrow_mut().take(&self.driver, bytes, what)
+    }
+
+    /// Remembers what an operation will need.
+    fn want(&self, wants: Wants) {
+        self.wants.set(self.wants.get().or(wants));
+    }
+
+    /// Fills device memory from `fill`, piece by piece, through the staging memory: `fill(start, bytes)` writes what
+    /// belongs at `start`. A piece is a whole number of `unit` bytes.
+    fn stream(&self, to: u64, bytes: usize, unit: usize, fill: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
+        let piece = (STAGING_BYTES / unit.max(1) * unit).max(unit).max(1);
+        if piece > STAGING_BYTES {
+            return Err(shape("a row of a weight", format!("{unit} bytes"), format!("at most {STAGING_BYTES} bytes")));
+        }
+        let mut staging = self.staging.borrow_mut();
+        for start in (0..bytes).step_by(piece) {
+            let n = piece.min(bytes - start);
+            let turn = self.turn.replace(self.turn.get() ^ 1);
+            self.driver.wait(marks::STAGING[turn])?;
+            fill(start, &mut staging[turn].as_mut()[..n]);
+            self.driver.upload(to + start as u64, &staging[turn], 0..n)?;
+            self.driver.mark(marks::STAGING[turn])?;
+        }
+        Ok(())
+    }
+
+    /// Copies device memory to the host and waits for it.
+    fn fetch(&self, from: u64, into: &mut [u8]) -> Result<()> {
+        let mut staging = self.staging.borrow_mut();
+        for (i, piece) in into.chunks_mut(STAGING_BYTES).enumerate() {
+            let turn = self.turn.replace(self.turn.get() ^ 1);
+            self.driver.wait(marks::STAGING[turn])?;
+            self.driver.download(from + (i * STAGING_BYTES) as u64, &mut staging[turn], 0..piece.len())?;
+            self.driver.mark(marks::STAGING[turn])?;
+            self.driver.wait(marks::STAGING[turn])?;
+            piece.copy_from_slice(&staging[turn].as_ref()[..piece.len()]);
+        }
+        Ok(())
+    }
+
+    /// Makes room for what operations have said they need. Old room stays taken: this happens while loading.
+    fn make_room(&mut self) -> Result<()> {
+        let wants = self.wants.get();
+        if self.room.made == wants {
+            return Ok(());
+        }
+        // Recordings hold the addresses of the room they were made in.
+        self.driver.finish()?;
+        self.graphs.clear();
+        let rows = self.current.sizes().rows;
+        let activations = 2 * rows * wants.cols.next_multiple_of(8);
+        self.room = Room {
+            made: wants,
+            activations: self.take(activations, "activations")?,
+            products: self.take(4 * rows * wants.outputs.next_multiple_of(8), "products")?,
+            partial: self.take(wants.partial, "partial results")?,
+            counters: self.take(4 * wants.counters, "counters")?,
+        };
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &'static str, grid: [u32; 3], threads: u32, shared: u32, args: &[Arg]) -> Result<()> {
+        self.driver.launch(Launch { kernel, grid, threads, shared, args })
+    }
+
+    /// Rows that an operation works on, and where their indices are (0: all rows in order).
+    fn rows(&self, rows: Rows) -> (u32, u64) {
+        match rows {
+            Rows::All => (self.shape.rows, 0),
+            Rows::Logits => (self.shape.logits, self.current.arrays().logits),
+        }
+    }
+}
+
+impl<D: Driver> Backend for Cuda<D> {
+    type Buf = Buf;
+    type Weight = Weight;
+    type Pages = Pages;
+
+    fn native(format: Format) -> Format {
+        match format.native() {
+            Format::F32 | Format::Bf16 => Format::F16,
+            other => other,
+        }
+    }
+
+    fn buf(&self, rows: usize, cols: usize, precision: Precision) -> Result<Buf> {
+        let half = precision == Precision::Half;
+        let stride = cols.next_multiple_of(8);
+        let mut buf = Buf { at: 0, rows, cols, stride, half };
+        let bytes = rows.checked_mul(stride).and_then(|n| n.checked_mul(buf.value_bytes()));
+        let bytes = bytes.ok_or(Error::Memory { what: format!("a buffer of {rows} x {cols}"), bytes: usize::MAX })?;
+        buf.at = self.take(bytes, "buffers")?;
+        Ok(buf)
+    }
+
+    fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Weight> {
+        self.pack(parts)
+    }
+
+    fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
+        weight::bytes(Self::native(format), rows, cols)
+    }
+
+    fn pages(&self, layout: PageLayout) -> Result<Pages> {
+        self.new_pages(layout)
+    }
+
+    fn page_bytes(layout: &PageLayout) -> usize {
+        pages::page_bytes(layout)
+    }
+
+    fn write(&mut self, buf: &mut Buf, values: &[f32]) -> Result<()> {
+        let rows = values.len().div_ceil(buf.cols.max(1));
+        if rows > buf.rows {
+            return Err(shape("values for a buffer", values.len(), format!("at most {}", buf.rows * buf.cols)));
+        }
+        let (row_bytes, size) = (buf.stride * buf.value_bytes(), buf.value_bytes());
+        self.stream(buf.at, rows * row_bytes, row_bytes, &mut |start, bytes| {
+            let from = &values[start / row_bytes * buf.cols..];
+            for (row, values) in bytes.chunks_exact_mut(row_bytes).zip(from.chunks(buf.cols)) {
+                row.fill(0);
+                for (to, value) in row.chunks_exact_mut(size).zip(values) {
+                    match buf.half {
+                        true => to.copy_from_slice(&f32_to_f16(value.clamp(-65504.0, 65504.0)).to_le_bytes()),
+                        false => to.copy_from_slice(&value.to_le_bytes()),
+                    }
+                }
+            }
+        })
+    }
+
+    fn run(&mut self, step: &Step, program: Option<u32>, body: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.make_room()?;
+        let fill = self.fill.get();
+        self.shape = self.current.set(&self.driver, step, marks::STEP, &fill)?;
+        match program.filter(|_| self.recording && self.shape.decode) {
+            Some(program) => {
+                let key = (program, self.shape);
+                if !self.graphs.contains_key(&key) {
+                    self.driver.begin_record()?;
+                    let made = body(self);
+                    // The recording must end whatever happened in it.
+                    let graph = self.driver.end_record();
+                    made?;
+                    self.graphs.insert(key, graph?);
+                }
+                if let Some(graph) = self.graphs.get(&key) {
+                    self.driver.replay(graph)?;
+                }
+            }
+            None => body(self)?,
+        }
+        self.picks.fetch(&self.driver, self.shape.pick, step.logits.len(), marks::PICKS)
+    }
+
+    fn read<'a>(&'a mut self, buf: &'a Buf, rows: usize) -> Result<&'a [f32]> {
+        if rows > buf.rows {
+            return Err(shape("rows to read", rows, format!("at most {}", buf.rows)));
+        }
+        let row_bytes = buf.stride * buf.value_bytes();
+        let mut bytes = vec![0; rows * row_bytes];
+        self.fetch(buf.at, &mut bytes)?;
+        self.read.clear();
+        for row in bytes.chunks_exact(row_bytes.max(1)) {
+            match buf.half {
+                true => self
+                    .read
+                    .extend(row.chunks_exact(2).take(buf.cols).map(|b| f16_to_f32(u16::from_le_bytes([b[0], b[1]])))),
+                false => self
+                    .read
+                    .extend(row.chunks_exact(4).take(buf.cols).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+            }
+        }
+        Ok(&self.read)
+    }
+
+    fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
+        self.picks.get(&self.driver, ago, marks::PICKS)
+    }
+
+    fn embed(&mut self, x: &mut Buf, table: &Weight, scale: f32, shelf: Option<&Buf>) -> Result<()> {
+        self.launch_embed(x, table, scale, shelf)
+    }
+
+    fn linear(
+        &mut self,
+        out: &mut Buf,
+        x: &Buf,
+        norm: Option<&Norm<Self>>,
+        w: &Linear<Self>,
+        after: After,
+        rows: Rows,
+    ) -> Result<()> {
+        self.launch_linear(out, x, norm, w, after, rows)
+    }
+
+    fn norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {
+        self.launch_norm(out, x, norm, after)
+    }
+
+    fn softcap(&mut self, x: &mut Buf, cap: f32) -> Result<()> {
+        self.launch_softcap(x, cap)
+    }
+
+    fn rope_store(&mut self, q: &mut Buf, qkv: &Buf, kv: &mut Pages, layer: usize, rope: &Rope<Self>) -> Result<()> {
+        self.launch_rope_store(q, qkv, kv, layer, rope)
+    }
+
+    fn attend(&mut self, out: &mut Buf, q: &Buf, kv: &Pages, layer: usize, attend: Attend) -> Result<()> {
+        self.launch_attend(out, q, kv, layer, attend)
+    }
+
+    fn attend_all(&mut self, out: &mut Buf, qkv: &Buf, attend: Attend) -> Result<()> {
+        self.launch_attend_all(out, qkv, attend)
+    }
+
+    fn pick(&mut self, logits: &Buf) -> Result<()> {
+        self.launch_pick(logits)
+    }
+
+    fn shift(&mut self, kv: &mut Pages, layer: usize, rope: &Rope<Self>, slots: &[u32], by: i32) -> Result<()> {
+        self.launch_shift(kv, layer, rope, slots, by)
+    }
+
+    fn copy_rows(&mut self, kv: &mut Pages, from: &[u32], to: &[u32]) -> Result<()> {
+        self.launch_copy_rows(kv, from, to)
+    }
+
+    fn read_page(&mut self, kv: &Pages, page: u32, into: &mut [u8]) -> Result<()> {
+        self.fetch_page(kv, page, into)
+    }
+
+    fn write_page(&mut self, kv: &mut Pages, page: u32, from: &[u8]) -> Result<()> {
+        self.store_page(kv, page, from)
+    }
+}

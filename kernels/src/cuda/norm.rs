@@ -1,0 +1,77 @@
+//! Operations on rows alone: normalisation, softcap, and the activations that products read. Launchers of `cuda/norm.cu`
+//! and `cuda/softcap.cu`.
+
+use super::driver::{Arg, Driver};
+use super::linear::{Input, InputNorm, Output, input_norm};
+use super::{Buf, Cuda};
+use crate::{After, Norm, Result};
+
+impl InputNorm {
+    /// How kernels are told of a norm: its kind, its parameters, its eps. `None` normalises nothing.
+    pub(super) fn args(norm: Option<InputNorm>) -> [Arg; 4] {
+        let kind = norm.map_or(0, |norm| if norm.layer { 2 } else { 1 });
+        let norm = norm.unwrap_or(InputNorm { layer: false, weight: 0, bias: 0, eps: 0.0 });
+        [Arg::U32(kind), Arg::Ptr(norm.weight), Arg::Ptr(norm.bias), Arg::F32(norm.eps)]
+    }
+}
+
+/// What a norm's parameters must be, for rows of `cols`.
+pub(super) fn check_norm<D: Driver>(norm: &Norm<Cuda<D>>, cols: usize) {
+    let fits = |buf: &Buf| buf.cols == cols && !buf.half;
+    assert!(fits(&norm.weight) && norm.bias.as_ref().is_none_or(fits), "a norm has one float32 factor per column");
+}
+
+impl<D: Driver> Cuda<D> {
+    pub(super) fn launch_norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {
+        assert!(matches!(after, After::Store | After::Add), "a norm is stored or added");
+        assert!(out.cols == x.cols, "a norm's buffers have the same columns");
+        check_norm(norm, x.cols);
+        let rows = self.shape.rows;
+        assert!(rows as usize <= out.rows.min(x.rows), "a step's rows fit the buffers");
+        let norm = Some(input_norm(norm));
+        let input = Input { at: x.at, half: x.half, stride: x.stride as u32, cols: x.cols as u32, gather: 0, norm };
+        let to = Output { at: out.at, half: out.half, stride: out.stride as u32 };
+        self.norm_rows(&input, &to, after == After::Add, rows)
+    }
+
+    pub(super) fn launch_softcap(&mut self, x: &mut Buf, cap: f32) -> Result<()> {
+        let rows = self.shape.logits;
+        assert!(rows as usize <= x.rows, "a step's logits rows fit the buffer");
+        if rows == 0 {
+            return Ok(());
+        }
+        let (half, stride, cols) = (u32::from(x.half), x.stride as u32, x.cols as u32);
+        let args = [Arg::Ptr(x.at), Arg::U32(half), Arg::U32(stride), Arg::U32(cols), Arg::F32(cap)];
+        self.launch("softcap", [cols.div_ceil(4 * 256), rows, 1], 256, 0, &args)
+    }
+
+    /// `rows` rows of `input`, gathered and normalised, as f16 into the room for activations (stride: cols rounded up to
+    /// whole 8; zeros beyond cols).
+    pub(super) fn prepare(&self, input: &Input, rows: u32) -> Result<()> {
+        let out = Output { at: self.room.activations, half: true, stride: input.cols.next_multiple_of(8) };
+        self.norm_rows(input, &out, false, rows)
+    }
+
+    fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
+        if rows == 0 {
+            return Ok(());
+        }
+        let [kind, weight, bias, eps] = InputNorm::args(input.norm);
+        let args = [
+            Arg::Ptr(input.at),
+            Arg::U32(u32::from(input.half)),
+            Arg::U32(input.stride),
+            Arg::Ptr(input.gather),
+            Arg::U32(input.cols),
+            kind,
+            weight,
+            bias,
+            eps,
+            Arg::Ptr(out.at),
+            Arg::U32(u32::from(out.half)),
+            Arg::U32(out.stride),
+            Arg::U32(u32::from(add)),
+        ];
+        self.launch("norm_rows", [rows, 1, 1], 256, 0, &args)
+    }
+}
