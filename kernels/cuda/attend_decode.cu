@@ -33,7 +33,7 @@ DEVICE void attend_decode(Queries q, Results to, const Pool& pool, u32 layer_fie
 }
 
 #define ATTEND_DECODE(name, W, E)                                                                                         \
-    KERNEL(256) name(u8* q, u32 q_stride, u32 q_half, u8* out, u32 out_stride, u32 out_half, const u64* slabs,            \
+    KERNEL_MIN(256, 1) name(u8* q, u32 q_stride, u32 q_half, u8* out, u32 out_stride, u32 out_half, const u64* slabs,            \
                      u32 shift, u32 page_bytes, u32 field_bytes, u32 layer_field, u32 group, u32 most, u32 head_dim,      \
                      u32 window, float scale, float cap, const u32* visible, const u32* table, const u32* pages,          \
                      float* partial, u32* counters) {                                                                     \

@@ -38,6 +38,12 @@ pub trait Backend: Send + Sized + 'static {
     /// Fills the first `values.len() / cols` rows of a buffer.
     fn write(&mut self, buf: &mut Self::Buf, values: &[f32]) -> Result<()>;
 
+    /// Whether this machine takes memory from the system's, as GPUs of boards do: what is read once should then not stay
+    /// in the system's cache of files.
+    fn shares_memory(&self) -> bool {
+        false
+    }
+
     // Around a step.
 
     /// Makes `step` the current one and runs `body` once, or replays its recording. `program` names what the body

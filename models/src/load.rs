@@ -246,7 +246,10 @@ impl<B: Backend> Loader<'_, B> {
 
     /// Lets the system have a tensor's memory back, and tells how far loading is.
     fn done(&mut self, name: &str) {
-        self.checkpoint.release(name);
+        match self.backend.shares_memory() {
+            true => self.checkpoint.evict(name),
+            false => self.checkpoint.release(name),
+        }
         self.progress.done_bytes += self.checkpoint.info(name).map_or(0, |info| info.bytes as u64);
         (self.report)(self.progress);
     }

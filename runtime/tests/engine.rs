@@ -395,11 +395,17 @@ fn running_ahead_ends_where_it_must() {
     let endless = GenerateOptions { max_new_tokens: 1000, ..options() };
     let full = model.generate(vec![1, 2], model.cache(), &endless).wait().unwrap();
     assert_eq!((full.finish, full.cache.len()), (Finish::Context, 40));
-    let mut stopped = model.generate(vec![1, 2], model.cache(), &endless);
-    let _ = stopped.next();
+
+    let (mut fake, _) = Fake::new(limits(), count);
+    fake.picks = true;
+    let (fake, gate) = gated(fake);
+    let model = fake.model(None);
+    let stopped = model.generate(vec![1, 2], model.cache(), &endless);
+    gate.reached();
     stopped.stop();
+    gate.open();
     let stopped = stopped.wait().unwrap();
-    assert!(matches!(stopped.finish, Finish::Cancelled | Finish::Context));
+    assert_eq!((stopped.finish, stopped.tokens.len()), (Finish::Cancelled, 1));
     assert_eq!(stopped.cache.len() + stopped.pending.len(), 2 + stopped.tokens.len());
     drop(model.generate(vec![1, 2], model.cache(), &endless));
     // The cache that was cut goes on as if nothing had been fed beyond it.

@@ -280,6 +280,10 @@ impl<D: Driver> Backend for Cuda<D> {
         pages::page_bytes(layout)
     }
 
+    fn shares_memory(&self) -> bool {
+        self.driver.about().integrated
+    }
+
     fn write(&mut self, buf: &mut Buf, values: &[f32]) -> Result<()> {
         let rows = values.len().div_ceil(buf.cols.max(1));
         if rows > buf.rows {

@@ -9,16 +9,21 @@ mod rope;
 
 use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;
+use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Arg, Cuda, Driver, Launch, Sizes};
 use nano_kernels::{KvFormat, NO_SLOT, PAGE_ROWS, PageLayout, Row, SequenceRows, Step};
 
 const SIZES: Sizes = Sizes { rows: 40, logits: 24, pages: 400 };
 
-/// Runs a test on both kinds of machine.
+/// Runs a test on both stand-ins; under `NANO_TEST_DEVICE` (`scripts/gpu-check`) on a device instead.
 macro_rules! everywhere {
     ($test:expr) => {{
-        crate::emulated($test);
-        crate::shipped($test);
+        if std::env::var_os("NANO_TEST_DEVICE").is_some() {
+            crate::on_a_device($test);
+        } else {
+            crate::emulated($test);
+            crate::shipped($test);
+        }
     }};
 }
 use everywhere;
@@ -42,6 +47,11 @@ fn shipped(test: impl Fn(&mut Cuda<Interpreter>) -> Vec<f32>) {
         let mut cuda = Cuda::new(Interpreter::new(capability).unwrap(), SIZES).unwrap();
         test(&mut cuda);
     }
+}
+
+/// Runs a test on a device, which must be there.
+fn on_a_device(test: impl Fn(&mut Cuda<Device>) -> Vec<f32>) {
+    test(&mut Cuda::new(Device::open(0).unwrap(), SIZES).unwrap());
 }
 
 /// SplitMix64.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Bytes of a file. Dereferences to the whole of it.
 pub(crate) enum Map {
-    File(memmap2::Mmap),
+    File(memmap2::Mmap, std::fs::File),
     Memory(Vec<u8>),
 }
 
@@ -24,14 +24,14 @@ impl Map {
         // SAFETY: the map is read-only and private to this value. That nobody shortens or rewrites the file meanwhile
         // cannot be enforced; every program that maps its model files relies on it.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, "cannot be mapped", e))?;
-        Ok(Map::File(map))
+        Ok(Map::File(map, file))
     }
 
     /// Tells the system that `range` need not stay in our memory. It remains readable: a later look reads the file
     /// again.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Map::File(map) = self {
+        if let Map::File(map, _) = self {
             let Some(range) = widen(map.as_ptr() as usize, map.len(), range) else { return };
             let advice = memmap2::UncheckedAdvice::DontNeed;
             // SAFETY: for a read-only map of a file, dropped pages are read from the file again on the next access, so
@@ -41,6 +41,19 @@ impl Map {
         #[cfg(not(unix))]
         let _ = range;
     }
+
+    /// Releases `range`, and tells the system that its cache of the file need not keep it either. Pages that others map
+    /// stay. A refusal costs memory only.
+    pub(crate) fn evict(&self, range: Range<usize>) {
+        self.release(range.clone());
+        #[cfg(target_os = "linux")]
+        if let Map::File(_, file) = self {
+            let len = std::num::NonZeroU64::new(range.len() as u64);
+            if len.is_some() {
+                let _ = rustix::fs::fadvise(file, range.start as u64, len, rustix::fs::Advice::DontNeed);
+            }
+        }
+    }
 }
 
 impl Deref for Map {
@@ -48,7 +61,7 @@ impl Deref for Map {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Map::File(map) => map,
+            Map::File(map, _) => map,
             Map::Memory(bytes) => bytes,
         }
     }
@@ -102,6 +115,8 @@ mod tests {
         assert_eq!(&map[..], &bytes[..]);
         map.release(1000..250_000);
         map.release(0..usize::MAX);
+        map.evict(70_000..250_000);
+        map.evict(5..5);
         assert_eq!(&map[..], &bytes[..]);
         std::fs::remove_file(&path).unwrap();
     }

@@ -29,6 +29,11 @@ pub trait Checkpoint: Send + Sync {
     /// Says that this tensor's bytes are not needed any more, so that the system may take their memory back. They can
     /// be read again all the same.
     fn release(&self, name: &str);
+    /// [`release`](Checkpoint::release), and the system's cache of the file need not keep the bytes either: for machines
+    /// whose GPU takes its memory from the same place.
+    fn evict(&self, name: &str) {
+        self.release(name);
+    }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;
     /// The model's own chat template (Jinja), if it has one.

@@ -67,6 +67,13 @@ impl Tensors {
             self.files[entry.file].1.release(entry.range.clone());
         }
     }
+
+    /// Releases a tensor's bytes, from the system's cache too.
+    pub(super) fn evict(&self, name: &str) {
+        if let Some(entry) = self.entries.get(name) {
+            self.files[entry.file].1.evict(entry.range.clone());
+        }
+    }
 }
 
 /// A shape as rows of values, and its size, or what is wrong with it. `dims` has the longest stride first.

@@ -83,6 +83,10 @@ impl Checkpoint for Gguf {
         self.tensors.release(name);
     }
 
+    fn evict(&self, name: &str) {
+        self.tensors.evict(name);
+    }
+
     fn tokenizer(&self) -> Result<Tokenizer> {
         let Some(metadata) = self.config.metadata() else {
             return Err(Error::file(&self.path, "has no metadata"));

@@ -91,6 +91,10 @@ impl Checkpoint for HuggingFace {
         self.tensors.release(name);
     }
 
+    fn evict(&self, name: &str) {
+        self.tensors.evict(name);
+    }
+
     fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.path.join("tokenizer.json");
         let Some(json) = read_bytes(&path)? else {
