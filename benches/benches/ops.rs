@@ -2,24 +2,10 @@
 //!
 //! `cargo bench -p nano-benches --bench ops [-- threads]`
 
-use nano_benches::median;
+use nano_benches::{median, step};
 use nano_kernels::cpu::{Cpu, Isa};
-use nano_kernels::{
-    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Precision, Row,
-    Rows, SequenceRows, Step,
-};
+use nano_kernels::{After, Attend, Backend, Format, HostTensor, KvFormat, Linear, PageLayout, Precision, Rows};
 use std::borrow::Cow;
-
-fn step(rows: usize, context: usize) -> Step {
-    let row =
-        |i: usize| Row { token: 0, position: 0, slot: NO_SLOT, sequence: 0, visible: (context - rows + i + 1) as u32 };
-    Step {
-        rows: (0..rows).map(row).collect(),
-        sequences: vec![SequenceRows { pages: (0..context.div_ceil(PAGE_ROWS) as u32).collect() }],
-        logits: vec![],
-        pick: Pick::None,
-    }
-}
 
 fn weight(format: Format, rows: usize, cols: usize) -> HostTensor<'static> {
     let mut bytes = vec![0u8; format.row_bytes(cols).unwrap() * rows];

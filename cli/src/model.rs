@@ -76,6 +76,17 @@ fn open_with(args: &LoadArgs, options: ModelOptions, log: &Log) -> Result<NanoMo
             bar.get_or_insert_with(|| bytes_bar("loading", total, log)).set_position(done);
         }
         LoadEvent::Progress { .. } => {}
+        LoadEvent::Plan { device, memory, context, budget } => {
+            let [total, weights, buffers] =
+                [memory.total_bytes, memory.weights_bytes, memory.workspace_bytes].map(megabytes);
+            let cache = megabytes(memory.total_bytes - memory.weights_bytes - memory.workspace_bytes);
+            let of = budget.map_or_else(String::new, |bytes| format!(" of {}", megabytes(bytes)));
+            let plan = format!(
+                "{device}: {total}{of}: {weights} weights, {cache} keys and values of {context} tokens, {buffers} buffers"
+            );
+            // A GPU takes all of it at once, and on a board from everybody.
+            if device == "cuda" { log.note(plan) } else { log.debug(plan) }
+        }
         LoadEvent::Notice(text) => match &bar {
             Some(bar) => bar.suspend(|| log.warn(text)),
             None => log.warn(text),

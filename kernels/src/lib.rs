@@ -11,6 +11,8 @@ mod error;
 pub mod format;
 mod op;
 mod step;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod trace;
 
 pub use backend::Backend;

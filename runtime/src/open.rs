@@ -42,6 +42,17 @@ pub struct ModelOptions {
 /// What is told while a model loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadEvent {
+    /// What is about to be loaded, before any weight is read. Comes first.
+    Plan {
+        /// Where it will run: `cpu` or `cuda`.
+        device: &'static str,
+        /// What it will take.
+        memory: Memory,
+        /// Tokens that one conversation may hold.
+        context: usize,
+        /// Bytes that it may take: what was granted, or most of what is free; `None` if the system does not say.
+        budget: Option<u64>,
+    },
     /// So many bytes of the checkpoint are loaded.
     Progress {
         /// Bytes done.
@@ -59,6 +70,13 @@ impl NanoModel {
         let started = Instant::now();
         let (opened, machine) = Opened::new(path, &options)?;
         let Opened { checkpoint, spec, load, kv, limits, .. } = &opened;
+        progress(LoadEvent::Plan {
+            device: opened.device.as_str(),
+            memory: opened.memory,
+            context: limits.context,
+            budget: opened.budget,
+        });
+        opened.notices.iter().for_each(|notice| progress(LoadEvent::Notice(notice.clone())));
         // Reading a vocabulary takes about as long as reading a small model's weights.
         let (tokenizer, loaded) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| opened.tokenizer(&options));
@@ -71,7 +89,7 @@ impl NanoModel {
         let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (runner, report) = loaded?;
         let (template, notice) = opened.template(&options)?;
-        for notice in opened.notices.iter().chain(&report.notices).chain(&numbered).chain(&notice) {
+        for notice in report.notices.iter().chain(&numbered).chain(&notice) {
             progress(LoadEvent::Notice(notice.clone()));
         }
         let mut info = opened.info(path, &tokenizer, template.as_ref());
@@ -101,6 +119,7 @@ struct Opened {
     kv: KvFormat,
     limits: Limits,
     memory: Memory,
+    budget: Option<u64>,
     notices: Vec<String>,
 }
 
@@ -129,10 +148,11 @@ impl Opened {
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
         let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
 
-        let budget = match options.memory {
-            Some(bytes) => bytes,
-            None => machine.budget()?.unwrap_or(u64::MAX),
+        let granted = match options.memory {
+            Some(bytes) => Some(bytes),
+            None => machine.budget()?,
         };
+        let budget = granted.unwrap_or(u64::MAX);
         let wanted = options.max_context_len.unwrap_or(spec.context);
         let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
         let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
@@ -166,7 +186,7 @@ impl Opened {
         };
         let memory = Memory::new(&plan, fit.context);
         let (device, gpu) = (machine.device(), machine.name());
-        Ok((Self { checkpoint, spec, device, gpu, load, kv, limits, memory, notices }, machine))
+        Ok((Self { checkpoint, spec, device, gpu, load, kv, limits, memory, budget: granted, notices }, machine))
     }
 
     /// The template that was asked for, or the model's own. One that cannot be used is no reason not to load: a

@@ -66,6 +66,18 @@ fn progress_ends_at_its_total() {
 }
 
 #[test]
+fn the_plan_comes_before_anything_is_loaded() {
+    let (_file, path) = parrot().temp_gguf();
+    let mut events = Vec::new();
+    let model = NanoModel::open(&path, options(), |event| events.push(event)).unwrap();
+    let info = model.info();
+    let Some(LoadEvent::Plan { device, memory, context, budget }) = events.first() else { panic!("{events:?}") };
+    assert_eq!((*device, *memory, *context), (info.device, info.memory, info.context));
+    assert!(budget.is_some_and(|bytes| bytes >= memory.total_bytes), "{budget:?}");
+    assert_eq!(events.iter().filter(|event| matches!(event, LoadEvent::Plan { .. })).count(), 1);
+}
+
+#[test]
 fn info_is_read_without_weights() {
     let (_file, path) = parrot().temp_gguf();
     let info = ModelInfo::read(&path, &options()).unwrap();

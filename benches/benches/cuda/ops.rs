@@ -2,27 +2,16 @@
 //! launch, so that no cache holds them.
 
 use super::{Peaks, Scale, bytes_line, line};
+use nano_benches::{middle, step};
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{
-    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Precision,
-    Result, Row, Rows, SequenceRows, Step,
+    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, PAGE_ROWS, PageLayout, Precision, Result, Rows, Step,
 };
 use std::borrow::Cow;
 use std::time::Instant;
 
 /// Bytes that copies of a weight take together, at least: more than any cache.
 const SPREAD: usize = 512 << 20;
-
-fn step(rows: usize, context: usize) -> Step {
-    let row =
-        |i: usize| Row { token: 0, position: 0, slot: NO_SLOT, sequence: 0, visible: (context - rows + i + 1) as u32 };
-    Step {
-        rows: (0..rows).map(row).collect(),
-        sequences: vec![SequenceRows { pages: (0..context.div_ceil(PAGE_ROWS) as u32).collect() }],
-        logits: vec![],
-        pick: Pick::None,
-    }
-}
 
 fn tensor(format: Format, rows: usize, cols: usize) -> Result<HostTensor<'static>> {
     let bytes = format.row_bytes(cols).unwrap_or(0) * rows;
@@ -47,8 +36,7 @@ fn timed<D: Driver>(
             times.push(start.elapsed().as_secs_f64());
         }
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(middle(times))
 }
 
 fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::synthetic::{B1, B8, M135, Shape, Synthetic, TOY};
 use super::{Peaks, Scale, bytes_line, line};
+use nano_benches::middle;
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{Backend, Format, KvFormat, PAGE_ROWS, PREV, Pick, Result, Row, SequenceRows, Step};
 use nano_models::{Decoder, LoadOptions, Spec};
@@ -61,8 +62,7 @@ impl<D: Driver> Model<D> {
             token = self.cuda.picks(0)?[0].id;
             times.push(start.elapsed().as_secs_f64());
         }
-        times.sort_by(f64::total_cmp);
-        Ok(times[n / 2])
+        Ok(middle(times))
     }
 
     /// Seconds per token when the next step is asked for before the last one's token is read.
@@ -90,8 +90,7 @@ impl<D: Driver> Model<D> {
                 times.push(start.elapsed().as_secs_f64());
             }
         }
-        times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
+        Ok(middle(times))
     }
 }
 

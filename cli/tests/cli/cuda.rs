@@ -55,6 +55,8 @@ fn a_chat_on_the_gpu_says_what_it_says_on_the_processor() {
         let emulated = [("EMULATED_CAPABILITY", capability)];
         let ran = machine.run(&emulated, &["--device", "cuda"], "hi\nhi\nhi\n").succeeded();
         assert_eq!(ran.text(), format!("{HELLO}\n{BYE}\n{HELLO}\n"), "{}", ran.stderr);
+        let plan = ran.stderr.lines().next().unwrap_or_default();
+        assert!(plan.starts_with("note: cuda: ") && plan.contains(" weights, "), "{}", ran.stderr);
         // Without being asked, too; drawn at random, from the few that the device chose.
         let drawn = ["--json", "--top-k", "5", "--seed", "1", "--temperature", "0.1"];
         let events = machine.run(&emulated, &drawn, "hi\n").succeeded().events();

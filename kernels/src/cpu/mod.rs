@@ -18,8 +18,6 @@ mod pool;
 mod rope;
 mod shift;
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod tests;
 mod transfer;
 

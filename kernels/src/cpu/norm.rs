@@ -125,7 +125,7 @@ pub unsafe fn row<L: Lanes, const ADD: bool>(norm: View<'_>, x: &[f32], out: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::testing::Random;
+    use crate::testing::Random;
 
     struct Run<'a>(View<'a>, &'a [f32], &'a mut [f32]);
     impl Job for Run<'_> {

@@ -298,7 +298,7 @@ fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::testing::Random;
+    use crate::testing::Random;
     use std::borrow::Cow;
 
     #[test]

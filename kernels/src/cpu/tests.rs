@@ -1,8 +1,8 @@
 //! Whole operations: every instruction set and thread count against the scalar definition, bit for bit; the definition
 //! against plain arithmetic in double precision; one row against many.
 
-use super::testing::Random;
 use super::*;
+use crate::testing::Random;
 use crate::{Act, KvFormat, NO_SLOT, NormKind, PAGE_ROWS, Pairing, Pick, Row, SequenceRows};
 use std::borrow::Cow;
 

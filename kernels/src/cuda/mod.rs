@@ -194,21 +194,27 @@ impl<D: Driver> Cuda<D> {
         Ok(())
     }
 
-    /// Copies device memory to the host and waits for it.
-    fn fetch(&self, from: u64, into: &mut [u8]) -> Result<()> {
+    /// Copies device memory to the host, waits for it, and hands it over piece by piece: whole numbers of `unit` bytes,
+    /// of which one must fit the staging memory.
+    fn fetch(&self, from: u64, bytes: usize, unit: usize, take: &mut dyn FnMut(&[u8])) -> Result<()> {
         let mut staging = self.staging.borrow_mut();
-        for (i, piece) in into.chunks_mut(STAGING_BYTES).enumerate() {
+        let piece = STAGING_BYTES / unit.max(1) * unit.max(1);
+        if piece == 0 {
+            return Err(shape("a row to read", format!("{unit} bytes"), format!("at most {STAGING_BYTES} bytes")));
+        }
+        for start in (0..bytes).step_by(piece) {
+            let n = piece.min(bytes - start);
             let turn = self.turn.replace(self.turn.get() ^ 1);
             self.driver.wait(marks::STAGING[turn])?;
-            self.driver.download(from + (i * STAGING_BYTES) as u64, &mut staging[turn], 0..piece.len())?;
+            self.driver.download(from + start as u64, &mut staging[turn], 0..n)?;
             self.driver.mark(marks::STAGING[turn])?;
             self.driver.wait(marks::STAGING[turn])?;
-            piece.copy_from_slice(&staging[turn].as_ref()[..piece.len()]);
+            take(&staging[turn].as_ref()[..n]);
         }
         Ok(())
     }
 
-    /// Makes room for what operations have said they need. Old room stays taken: this happens while loading.
+    /// Makes room for what operations have said they need. What was too small stays taken: this happens while loading.
     fn make_room(&mut self) -> Result<()> {
         let wants = self.wants.get();
         if self.room.made == wants {
@@ -218,13 +224,17 @@ impl<D: Driver> Cuda<D> {
         self.driver.finish()?;
         self.graphs.clear();
         let rows = self.current.sizes().rows;
-        let activations = 2 * rows * wants.cols.next_multiple_of(8);
+        let Room { made, activations, products, partial, counters } = self.room;
+        let larger = |at: u64, before: usize, now: usize, bytes: usize, what: &str| {
+            if now > before { self.take(bytes, what) } else { Ok(at) }
+        };
+        let (wide, tall) = (2 * rows * wants.cols.next_multiple_of(8), 4 * rows * wants.outputs.next_multiple_of(8));
         self.room = Room {
             made: wants,
-            activations: self.take(activations, "activations")?,
-            products: self.take(4 * rows * wants.outputs.next_multiple_of(8), "products")?,
-            partial: self.take(wants.partial, "partial results")?,
-            counters: self.take(4 * wants.counters, "counters")?,
+            activations: larger(activations, made.cols, wants.cols, wide, "activations")?,
+            products: larger(products, made.outputs, wants.outputs, tall, "products")?,
+            partial: larger(partial, made.partial, wants.partial, wants.partial, "partial results")?,
+            counters: larger(counters, made.counters, wants.counters, 4 * wants.counters, "counters")?,
         };
         Ok(())
     }
@@ -333,19 +343,22 @@ impl<D: Driver> Backend for Cuda<D> {
             return Err(shape("rows to read", rows, format!("at most {}", buf.rows)));
         }
         let row_bytes = buf.stride * buf.value_bytes();
-        let mut bytes = vec![0; rows * row_bytes];
-        self.fetch(buf.at, &mut bytes)?;
-        self.read.clear();
-        for row in bytes.chunks_exact(row_bytes.max(1)) {
-            match buf.half {
-                true => self
-                    .read
-                    .extend(row.chunks_exact(2).take(buf.cols).map(|b| f16_to_f32(u16::from_le_bytes([b[0], b[1]])))),
-                false => self
-                    .read
-                    .extend(row.chunks_exact(4).take(buf.cols).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        let mut read = std::mem::take(&mut self.read);
+        read.clear();
+        let fetched = self.fetch(buf.at, rows * row_bytes, row_bytes, &mut |bytes| {
+            for row in bytes.chunks_exact(row_bytes.max(1)) {
+                match buf.half {
+                    true => read.extend(
+                        row.chunks_exact(2).take(buf.cols).map(|b| f16_to_f32(u16::from_le_bytes([b[0], b[1]]))),
+                    ),
+                    false => read.extend(
+                        row.chunks_exact(4).take(buf.cols).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                    ),
+                }
             }
-        }
+        });
+        self.read = read;
+        fetched?;
         Ok(&self.read)
     }
 

@@ -208,13 +208,13 @@ impl<D: Driver> Cuda<D> {
 
     pub(super) fn fetch_page(&self, kv: &Pages, page: u32, into: &mut [u8]) -> Result<()> {
         let at = kv.page(page, into.len())?;
-        let mut bytes = vec![0; page_bytes(&kv.layout)];
-        self.fetch(at, &mut bytes)?;
-        let shared = portable_field_bytes(&kv.layout);
-        for (into, field) in into.chunks_exact_mut(shared).zip(bytes.chunks_exact(field_bytes(&kv.layout))) {
-            stretches(&kv.layout, |shared, own, n| into[shared..shared + n].copy_from_slice(&field[own..own + n]));
-        }
-        Ok(())
+        let (own, shared) = (field_bytes(&kv.layout), portable_field_bytes(&kv.layout));
+        let mut fields = into.chunks_exact_mut(shared);
+        self.fetch(at, page_bytes(&kv.layout), own, &mut |bytes| {
+            for (field, into) in bytes.chunks_exact(own).zip(&mut fields) {
+                stretches(&kv.layout, |shared, own, n| into[shared..shared + n].copy_from_slice(&field[own..own + n]));
+            }
+        })
     }
 
     pub(super) fn store_page(&self, kv: &mut Pages, page: u32, from: &[u8]) -> Result<()> {

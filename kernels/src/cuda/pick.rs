@@ -49,15 +49,15 @@ impl<D: Driver> Picks<D> {
 
     /// Asks for the picks of the run that was just started: the best `count` of each of its logits rows.
     pub fn fetch(&mut self, driver: &D, pick: Pick, rows: usize, marks: [usize; 2]) -> Result<()> {
-        self.turn ^= 1;
-        let (turn, count) = (self.turn, pick.count());
-        self.counts[turn] = (rows, count);
+        let (turn, count) = (self.turn ^ 1, pick.count());
         if rows * count > 0 {
             // Not what lies behind the last row's candidates.
             let bytes = (rows - 1) * ROW_BYTES + count * size_of::<Candidate>();
             driver.download(self.at, &mut self.host[turn], 0..bytes)?;
             driver.mark(marks[turn])?;
         }
+        self.turn = turn;
+        self.counts[turn] = (rows, count);
         Ok(())
     }
 

@@ -69,6 +69,8 @@ pub struct Current<D: Driver> {
     host: [D::Host; 2],
     turn: usize,
     offsets: Offsets,
+    /// Where each sequence's pages begin; kept for its memory.
+    tables: Vec<u32>,
 }
 
 /// Places in 32-bit words from the start of the upload.
@@ -111,7 +113,7 @@ impl<D: Driver> Current<D> {
             pages: place(at),
         };
         let host = [driver.host(4 * words)?, driver.host(4 * words)?];
-        Ok(Current { sizes: Sizes { rows, ..sizes }, arrays, base, host, turn: 0, offsets })
+        Ok(Current { sizes: Sizes { rows, ..sizes }, arrays, base, host, turn: 0, offsets, tables: Vec::new() })
     }
 
     /// The sizes that steps must stay within.
@@ -142,7 +144,8 @@ impl<D: Driver> Current<D> {
             tiles: [0; 3],
         };
         let mut words = Words(self.host[self.turn].as_mut());
-        let mut tables = Vec::with_capacity(step.sequences.len());
+        let tables = &mut self.tables;
+        tables.clear();
         let mut used = 0;
         for sequence in &step.sequences {
             tables.push(used as u32);

@@ -17,8 +17,8 @@ impl Rows {
         let scale = 2.0 / (head_dim as f32).sqrt();
         let attend = Attend { heads, kv_heads, head_dim, scale, window: None, softcap: None };
         let cols = (heads + 2 * kv_heads) * head_dim;
-        let mut random = Random(3);
-        let qkv: Vec<f32> = (0..lengths.iter().sum::<usize>() * cols).map(|_| random.float()).collect();
+        let mut random = Random::new(3);
+        let qkv: Vec<f32> = (0..lengths.iter().sum::<usize>() * cols).map(|_| random.half()).collect();
         let mut step = Step::default();
         let mut expected = Vec::new();
         let mut first = 0;

@@ -9,26 +9,8 @@ mod shipped;
 use nano_emulator::{Emulator, Options};
 use nano_kernels::cpu::Cpu;
 use nano_kernels::cuda::{Cuda, Sizes};
+use nano_kernels::testing::Random;
 use nano_kernels::{Attend, Backend, KvFormat, NO_SLOT, PAGE_ROWS, PageLayout, Precision, Row, SequenceRows, Step};
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// Standard deviation 1, as f16 has it.
-    fn float(&mut self) -> f32 {
-        let sum: f32 = (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
-        half::f16::from_f32(sum * 3f32.sqrt()).to_f32()
-    }
-}
 
 /// A cache, and a step that looks at it.
 #[derive(Clone, Debug)]
@@ -118,7 +100,7 @@ struct Numbers {
 
 impl Numbers {
     fn new(case: &Case, seed: u64) -> Numbers {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let step = case.step(&mut random);
         let layout = case.layout();
         let fields = LAYERS * case.kv_heads;
@@ -127,17 +109,17 @@ impl Numbers {
             for _ in 0..2 * fields {
                 let values = PAGE_ROWS * case.head_dim;
                 if case.format == KvFormat::Q8 {
-                    let scale = |random: &mut Random| (0.3 + random.float().abs()) / 127.0;
+                    let scale = |random: &mut Random| (0.3 + random.half().abs()) / 127.0;
                     (0..PAGE_ROWS).for_each(|_| bytes.extend(scale(&mut random).to_le_bytes()));
                     bytes.extend((0..values).map(|_| (random.next() % 255) as u8 ^ 0x80).map(|b| b.max(1)));
                 } else {
-                    (0..values).for_each(|_| bytes.extend(half::f16::from_f32(random.float()).to_le_bytes()));
+                    (0..values).for_each(|_| bytes.extend(half::f16::from_f32(random.half()).to_le_bytes()));
                 }
             }
             bytes
         };
         let pages = (0..layout.pages).map(|_| page()).collect();
-        let q = (0..case.rows() * case.group * case.kv_heads * case.head_dim).map(|_| random.float()).collect();
+        let q = (0..case.rows() * case.group * case.kv_heads * case.head_dim).map(|_| random.half()).collect();
         Numbers { step, pages, q, layout }
     }
 

@@ -46,7 +46,7 @@ fn rows(tensor: &HostTensor<'_>) -> Vec<Vec<f32>> {
 }
 
 fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
-    let mut random = Random(21);
+    let mut random = Random::new(21);
     let mut seen = Vec::new();
     let kinds: [(&[Format], usize); 9] = [
         (&[Format::F16], 20),
@@ -114,7 +114,7 @@ fn rows_are_the_dequantized_ones() {
 
 /// A row of logits chooses the next run's token, on the device alone; recorded and replayed.
 fn chained<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
-    let mut random = Random(22);
+    let mut random = Random::new(22);
     let tensor = tensor(&mut random, Format::F16, 50, 24);
     let exact = rows(&tensor);
     let table = cuda.weight(&[tensor]).unwrap();

@@ -11,6 +11,7 @@ use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;
 use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Arg, Cuda, Driver, Launch, Sizes};
+use nano_kernels::testing::Random;
 use nano_kernels::{KvFormat, NO_SLOT, PAGE_ROWS, PageLayout, Row, SequenceRows, Step};
 
 const SIZES: Sizes = Sizes { rows: 40, logits: 24, pages: 400 };
@@ -52,33 +53,6 @@ fn shipped(test: impl Fn(&mut Cuda<Interpreter>) -> Vec<f32>) {
 /// Runs a test on a device, which must be there.
 fn on_a_device(test: impl Fn(&mut Cuda<Device>) -> Vec<f32>) {
     test(&mut Cuda::new(Device::open(0).unwrap(), SIZES).unwrap());
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// Within ±√3·2, standard deviation 1.
-    fn float(&mut self) -> f32 {
-        let sum: f32 = (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
-        sum * 3f32.sqrt()
-    }
-
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
 }
 
 /// What a buffer holds after these values were written to it.

@@ -14,7 +14,7 @@ fn layout(format: KvFormat, pages: usize, kv_heads: usize, head_dim: usize) -> P
 
 /// A pool in slabs of `slab_pages` pages, full of random rows; and those.
 fn full<D: Driver>(cuda: &mut Cuda<D>, layout: PageLayout, slab_pages: usize) -> (Pages, Vec<Vec<u8>>) {
-    let mut random = Random(layout.head_dim as u64);
+    let mut random = Random::new(layout.head_dim as u64);
     let mut kv = cuda.pages_in_slabs(layout, slab_pages * Cuda::<D>::page_bytes(&layout)).unwrap();
     let pages: Vec<Vec<u8>> = (0..layout.pages).map(|_| Portable(layout).random(&mut random)).collect();
     for (number, page) in pages.iter().enumerate() {
@@ -110,7 +110,7 @@ fn rows_are_copied_as_if_all_were_read_first() {
             let layout = layout(format, 5, 2, head_dim);
             let (mut kv, mut pages) = full(cuda, layout, 2);
             let slots = 5 * PAGE_ROWS as u32;
-            let mut random = Random(5);
+            let mut random = Random::new(5);
             let mut shuffled: Vec<u32> = (0..slots).collect();
             (1..slots as usize).for_each(|i| shuffled.swap(i, random.below(i + 1)));
             let lists: [(Vec<u32>, Vec<u32>); 7] = [

@@ -31,7 +31,7 @@ fn row<D: Driver>(cuda: &mut Cuda<D>, values: &[f32]) -> Buf {
 }
 
 fn norms<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut seen = Vec::new();
     for (case, cols) in [8, 20, 64, 100, 577, 1024, 2048, 5000].into_iter().enumerate() {
         // 3 rows are padded to 4, 9 are not.
@@ -80,7 +80,7 @@ fn norms_are_their_definition() {
 /// What `prepare` launches: rows gathered, normalised or not, as f16 with zeros up to whole eight.
 fn gathered<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
     let hand = ByHand(cuda.driver());
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let mut seen = Vec::new();
     for cols in [1usize, 8, 20, 100, 1030] {
         for variant in 0..4 {
@@ -142,7 +142,7 @@ fn rows_are_gathered_and_rounded_for_products() {
 }
 
 fn softcaps<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let mut seen = Vec::new();
     for (cols, cap, half) in [(8, 30.0, false), (1001, 50.0, false), (3000, 30.0, true)] {
         let mut values: Vec<f32> = random.floats(5 * cols).iter().map(|v| v * v * v * 30.0).collect();
@@ -186,7 +186,7 @@ fn erf(x: f64) -> f64 {
 
 fn gates<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
     let hand = ByHand(cuda.driver());
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let mut seen = Vec::new();
     for (outs, half) in [(7usize, false), (300, true), (300, false)] {
         for act in 0..3u32 {

@@ -36,7 +36,7 @@ fn logits(random: &mut Random, kind: usize, cols: usize) -> Vec<f32> {
 }
 
 fn check<D: Driver>(cuda: &mut Cuda<D>, cols: usize, rows: usize, picks: &[Pick], first: usize) -> Vec<f32> {
-    let mut random = Random(cols as u64);
+    let mut random = Random::new(cols as u64);
     let values: Vec<f32> = (0..rows).flat_map(|r| logits(&mut random, (r + first) % 8, cols)).collect();
     let mut buf = cuda.buf(rows.next_power_of_two(), cols, Precision::Full).unwrap();
     cuda.write(&mut buf, &values).unwrap();
@@ -77,7 +77,7 @@ fn large_vocabularies_are_picked_from() {
 }
 
 fn two_runs<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     let mut buf = cuda.buf(4, 50, Precision::Full).unwrap();
     let mut runs = Vec::new();
     // Recorded at the first, replayed afterwards.

@@ -62,7 +62,7 @@ const POSITIONS: [u32; 9] = [0, 1, 77, 4095, 131071, 1000000, 8191, 3, 500];
 
 fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> {
     let Case { heads, kv_heads, head_dim, dims, pairing, norms, half, format } = *case;
-    let mut random = Random(number as u64);
+    let mut random = Random::new(number as u64);
     let layout = PageLayout { pages: 3, layers: 2, kv_heads, head_dim, format };
     // Slabs of a page each, or two.
     let slab = if number.is_multiple_of(2) { 1 } else { 2 * Cuda::<D>::page_bytes(&layout) };
@@ -228,7 +228,7 @@ fn what_is_stored_as_it_is_equals_the_cpu() {
         store(&mut cpu, format, values)
     };
     for format in [KvFormat::F16, KvFormat::Q8] {
-        let values: Vec<f32> = Random(11).floats(9 * 4 * 72).iter().map(|v| v * v * v * 1e-4).collect();
+        let values: Vec<f32> = Random::new(11).floats(9 * 4 * 72).iter().map(|v| v * v * v * 1e-4).collect();
         let expected = cpu_pages(format, &values);
         everywhere!(|cuda| {
             assert!(store(cuda, format, &values) == expected, "{format:?}");

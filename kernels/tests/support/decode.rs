@@ -2,53 +2,11 @@
 
 use half::f16;
 use nano_kernels::cuda::{Arg, Cuda, Driver, Launch, Sizes};
+use nano_kernels::testing::Random;
 use nano_kernels::{
     Act, After, Backend, Format, HostTensor, Linear, NO_SLOT, Norm, NormKind, Precision, Row, Rows, SequenceRows, Step,
 };
 use std::borrow::Cow;
-
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// About normal, standard deviation 1.
-    pub fn float(&mut self) -> f32 {
-        let sum: f32 = (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
-        sum * 3f32.sqrt()
-    }
-
-    pub fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
-
-    /// The bytes of a matrix: any quants and any scales of groups, scales of blocks about 0.01.
-    pub fn weight(&mut self, format: Format, rows: usize, cols: usize) -> Vec<u8> {
-        let scales: &[usize] = match format {
-            Format::Q8_0 | Format::Q4_0 => &[0],
-            Format::Q4_1 | Format::Q4K => &[0, 2],
-            Format::Q6K => &[208],
-            _ => return self.floats(rows * cols).iter().flat_map(|v| f16::from_f32(v * 0.05).to_le_bytes()).collect(),
-        };
-        let mut bytes: Vec<u8> = (0..format.row_bytes(cols).unwrap() * rows).map(|_| self.next() as u8).collect();
-        for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            for at in scales {
-                block[*at..at + 2].copy_from_slice(&f16::from_f32(self.float() * 0.01).to_le_bytes());
-            }
-        }
-        bytes
-    }
-}
 
 /// A product: weights stacked, and what is done before and after.
 #[derive(Clone, Debug)]

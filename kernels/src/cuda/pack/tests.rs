@@ -3,9 +3,9 @@
 
 use super::strip::{Plane, power_of_two};
 use super::{Source, sources};
-use crate::cpu::testing::Random;
 use crate::cuda::weight::Kind;
 use crate::format::{f16_to_f32, f32_to_f16};
+use crate::testing::Random;
 use crate::{Format, HostTensor};
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Random numbers and weights for tests of this crate.
+//! Random numbers and weights, for tests here and (feature `testing`) of what is built on this crate.
 
 use crate::Format;
 use half::f16;
@@ -7,10 +7,13 @@ use half::f16;
 pub struct Random(u64);
 
 impl Random {
+    /// The numbers of this seed.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
+    /// Any 64 bits.
+    #[allow(clippy::should_implement_trait)] // it never ends
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -19,12 +22,23 @@ impl Random {
         z ^ z >> 31
     }
 
+    /// Below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
     /// About normal, standard deviation 1.
     pub fn float(&mut self) -> f32 {
         let sum: f32 = (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
         sum * 3f32.sqrt()
     }
 
+    /// The same, as float16 has it.
+    pub fn half(&mut self) -> f32 {
+        f16::from_f32(self.float()).to_f32()
+    }
+
+    /// So many of the first kind.
     pub fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
