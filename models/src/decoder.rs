@@ -91,6 +91,11 @@ impl<B: Backend> Decoder<B> {
         b.pick(&room.logits)
     }
 
+    /// Rotates the keys in `slots` by `by` positions more, in every layer as its own rope does.
+    pub fn shift(&self, b: &mut B, kv: &mut B::Pages, slots: &[u32], by: i32) -> Result<(), nano_kernels::Error> {
+        (0..self.layers.len()).try_for_each(|i| b.shift(kv, i, &self.rope, slots, by))
+    }
+
     /// Where `forward` leaves the logits: a row for each of the step's logits rows.
     pub fn logits(&self) -> &B::Buf {
         &self.room.logits

@@ -22,7 +22,7 @@ impl Engine {
         let mut state = call(&mut *self.runner, |runner| runner.start(&self.step));
         loop {
             // Which seat each row of the next step is for.
-            let ahead = match state.is_ok() && self.sequences.is_empty() {
+            let ahead = match state.is_ok() && self.sequences.is_empty() && self.tasks.is_empty() {
                 true => self.fill_ahead(&mut seats, &mut next),
                 false => None,
             };

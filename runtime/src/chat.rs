@@ -1,15 +1,19 @@
 //! A conversation: messages for people, segments and a cache for the model, and a turn that moves all three together or
-//! not at all.
+//! not at all. What may be done to a history besides talking is in `edit`, what happens when the context is full in
+//! `overflow`, a reply under way in `reply`.
 
-use crate::segments::{Segments, common_prefix, encode_start};
-use crate::{Error, GenerateOptions, KvCache, NanoModel, Reply, Result};
+use crate::cache::KvCache;
+use crate::overflow::Overflow;
+use crate::reply::{Plan, Reply, ReplyStream};
+use crate::segments::{Placed, Prompt, Segment, Segments, common_prefix, encode_start};
+use crate::{BotFunctions, Error, Event, GenerateOptions, NanoModel, Result};
 use nano_models::Tokenizer;
 use nano_templates::{Content, Message, Template, Vars};
 use serde_json::Value;
 use std::time::Instant;
 
 /// How to start a conversation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ChatOptions {
     /// What the model is told first; `None` takes the template's own default, if it has one.
     pub system_prompt: Option<String>,
@@ -18,6 +22,25 @@ pub struct ChatOptions {
     /// What the template may look at besides the messages. The spellings of the model's tokens are filled in where
     /// they are empty.
     pub vars: Vars,
+    /// What to do when a turn does not fit into the context.
+    pub overflow: Overflow,
+    /// Functions that the model may call in the middle of a reply.
+    pub functions: BotFunctions,
+    /// Tell the model about its functions at the end of the system prompt.
+    pub describe_functions: bool,
+}
+
+impl Default for ChatOptions {
+    fn default() -> Self {
+        Self {
+            system_prompt: None,
+            template: None,
+            vars: Vars::default(),
+            overflow: Overflow::default(),
+            functions: BotFunctions::default(),
+            describe_functions: true,
+        }
+    }
 }
 
 /// A conversation with a model.
@@ -26,25 +49,62 @@ pub struct ChatOptions {
 /// fed to the model, and the tokens of replies are kept as they were sampled. A turn that fails leaves the
 /// conversation as it was before the user's message.
 ///
+/// Every message owns a stretch of the conversation's tokens, from the first that the template wrote for it; together
+/// they are all of them. All but the last few have a row in the cache: those [pending](ChatHistory::num_pending) get
+/// one when something follows them. Whatever is done to a history, the next reply is computed from the rows that a
+/// fresh conversation of the same tokens would have ([`Removal::Shift`](crate::Removal::Shift) is the named exception).
+///
 /// Text of messages is text: spellings of control tokens in it do not become control tokens.
 pub struct ChatHistory {
-    model: NanoModel,
-    template: Template,
+    pub(crate) model: NanoModel,
+    pub(crate) template: Template,
     vars: Vars,
     /// Stops of the template: those that are single tokens, and the others.
     stop_tokens: Vec<u32>,
     stop_strings: Vec<String>,
-    messages: Vec<Message>,
-    segments: Segments,
-    /// Holds a beginning of the segments' tokens. Absent only while a reply has it.
-    cache: Option<KvCache>,
-    /// Indices of replies that were stopped.
-    cancelled: Vec<usize>,
+    pub(crate) overflow: Overflow,
+    functions: BotFunctions,
+    describe_functions: bool,
+    pub(crate) state: State,
+    /// Holds a beginning of the segments' tokens. Absent while a reply has it.
+    pub(crate) cache: Option<KvCache>,
+    /// A reply under way: what an end that is none goes back to, and how many rows there were.
+    pub(crate) open: Option<(Before, usize)>,
+    /// Replies begun so far.
+    turns: u64,
+}
+
+/// All that a conversation is besides its rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) messages: Vec<Message>,
+    /// For each message, what is known of it besides.
+    pub(crate) said: Vec<Said>,
+    pub(crate) segments: Segments,
+    /// For each message that was fed, the number of its first token.
+    pub(crate) starts: Vec<usize>,
+    /// Messages that a turn which fails does not take back: all but those appended for it.
+    pub(crate) settled: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    /// A reply, as it was sampled.
+    pub(crate) reply: Option<Segment>,
+    /// It was stopped before its end.
+    pub(crate) cancelled: bool,
+}
+
+/// What a turn goes back to if it fails.
+pub(crate) enum Before {
+    /// The messages up to the last answer.
+    Answer,
+    All(Box<State>),
 }
 
 impl ChatHistory {
     pub(crate) fn new(model: NanoModel, options: ChatOptions) -> Result<Self> {
-        let ChatOptions { system_prompt, template, mut vars } = options;
+        let ChatOptions { system_prompt, template, mut vars, overflow, functions, describe_functions } = options;
         let Some(template) = template.or_else(|| model.template().cloned()) else {
             let known = Template::builtin_names().join(", ");
             return Err(Error::NoTemplate { model: model.info().name.clone(), known });
@@ -66,19 +126,23 @@ impl ChatHistory {
         }
         stop_strings.retain(|stop| !stop.is_empty());
         let system = system_prompt.or_else(|| template.default_system().map(str::to_owned));
-        let messages = system.map(Message::system).into_iter().collect();
         let cache = Some(model.cache());
-        Ok(Self {
+        let mut history = Self {
             model,
             template,
             vars,
             stop_tokens,
             stop_strings,
-            messages,
-            segments: Segments::default(),
+            overflow,
+            functions,
+            describe_functions,
+            state: State::default(),
             cache,
-            cancelled: Vec::new(),
-        })
+            open: None,
+            turns: 0,
+        };
+        history.start_over(system);
+        Ok(history)
     }
 
     /// Appends a message of the user.
@@ -93,91 +157,131 @@ impl ChatHistory {
 
     /// Appends a message.
     pub fn append_message(&mut self, message: Message) {
-        self.messages.push(message);
+        self.settle();
+        self.state.push(message);
     }
 
     /// Generates the answer to what was appended.
     ///
     /// Read the events to the end, or [`stop`](Reply::stop) it: then the answer joins the conversation. An error, or
-    /// dropping the reply before its end, takes back what was appended since the last answer.
+    /// dropping the reply before its end, takes back what was appended for it.
     pub fn reply(&mut self, options: &GenerateOptions) -> Result<Reply<'_>> {
-        let asked = Instant::now();
-        let next = match self.next_prompt() {
-            Ok(next) => next,
-            Err(error) => {
-                self.take_back();
-                return Err(error);
-            }
-        };
-        let tokens = next.tokens();
-        let mut cache = self.cache.take().unwrap_or_else(|| self.model.cache());
-        let rows = cache.len();
-        cache.truncate(common_prefix(cache.tokens(), &tokens));
-        let mut options = options.clone();
-        let mut stop_tokens: &[u32] = &[];
-        if !options.ignore_eos {
-            options.stop.extend_from_slice(&self.stop_strings);
-            stop_tokens = &self.stop_tokens;
+        let stream = self.generate(options)?;
+        Ok(Reply::new(self, stream))
+    }
+
+    /// Starts the answer to what was appended, as [`reply`](ChatHistory::reply) does, but leaves the conversation free:
+    /// for programs that hold both and look for events now and then. The answer joins the conversation by
+    /// [`append_reply`](ChatHistory::append_reply). Whatever else is done to the conversation before takes the turn back.
+    pub fn generate(&mut self, options: &GenerateOptions) -> Result<ReplyStream> {
+        self.settle();
+        self.begin(options, Before::Answer)
+    }
+
+    /// Lets an answer join the conversation, at its end or as far as it has come: an answer that is still going is
+    /// stopped. An answer that failed takes the turn back.
+    pub fn append_reply(&mut self, stream: ReplyStream) -> Result<&Message> {
+        let current = self.open.is_some() && stream.turn() == self.turns && stream.is_of(&self.model);
+        if !current {
+            return Err(Error::StaleReply);
         }
-        let feed = tokens[cache.len()..].to_vec();
-        let generation = self.model.0.generate(feed, cache, &options, stop_tokens, asked);
-        Ok(Reply::new(self, generation, next, tokens, rows))
+        match stream.into_parts() {
+            Ok((plan, ended)) => {
+                self.open = None;
+                self.commit(plan, ended);
+                self.state.messages.last().ok_or(Error::NoMessage)
+            }
+            Err((error, cache)) => {
+                self.roll_back(Some(cache));
+                Err(error)
+            }
+        }
     }
 
     /// Starts over with the system prompt alone, whose rows stay in the cache.
     pub fn reset(&mut self) {
-        self.messages.truncate(self.turn_start(0));
-        self.cancelled.clear();
-        let cache = self.cache.get_or_insert_with(|| self.model.cache());
-        let held = cache.tokens().to_vec();
+        self.settle();
+        let kept = self.state.messages.iter().take_while(|m| m.role == "system").count();
+        self.state.truncate(kept);
+        let held = self.cache.as_ref().map_or_else(Vec::new, |cache| cache.tokens().to_vec());
         // What any first message of a user is preceded by. A template that cannot say keeps nothing.
-        let kept = match (self.probe("a"), self.probe("B")) {
-            (Ok(one), Ok(other)) => common_prefix(&one, &other).min(common_prefix(&one, &held)),
+        let rows = match (self.probe("a"), self.probe("B")) {
+            (Ok(one), Ok(other)) if kept > 0 => common_prefix(&one, &other).min(common_prefix(&one, &held)),
             _ => 0,
         };
-        self.cut(kept);
-        self.segments = Segments::torn(held[..kept].to_vec());
+        self.cut(rows);
+        self.state.segments = Segments::torn(held[..rows].to_vec());
+        self.state.starts = if rows > 0 { vec![0] } else { Vec::new() };
+        self.check();
     }
 
-    /// What the model is told first.
+    /// The system prompt, if there is one: all of it, with what it says of functions.
     pub fn system_prompt(&self) -> Option<String> {
-        self.messages.first().filter(|m| m.role == "system").map(|m| m.content.text())
+        self.state.messages.first().filter(|m| m.role == "system").map(|m| m.content.text())
     }
 
-    /// Starts over with another system prompt, or none. Does nothing if it is the one there is.
+    /// Starts over with another system prompt, or none; the description of functions, if there is one, stays. Does
+    /// nothing if it is the one there is.
     pub fn set_system_prompt(&mut self, text: Option<String>) {
-        if self.system_prompt() == text {
-            return;
+        self.settle();
+        if self.system_prompt() != self.with_functions(text.clone()) {
+            self.start_over(text);
         }
-        self.messages = text.map(Message::system).into_iter().collect();
-        self.cancelled.clear();
-        self.segments = Segments::default();
-        self.cut(0);
     }
 
     /// The messages, the system prompt among them.
     pub fn messages(&self) -> &[Message] {
-        &self.messages
+        &self.state.messages
     }
 
     /// Whether a message is a reply that was stopped before its end.
     pub fn is_cancelled(&self, message: usize) -> bool {
-        self.cancelled.contains(&message)
+        self.state.said.get(message).is_some_and(|said| said.cancelled)
+    }
+
+    /// The tokens of a message: those that the template writes for it among them. Empty for a message that was not
+    /// fed yet, and for one that does not exist.
+    pub fn message_tokens(&self, message: usize) -> Vec<u32> {
+        let State { segments, starts, .. } = &self.state;
+        let Some(&start) = starts.get(message) else { return Vec::new() };
+        let tokens = segments.tokens();
+        let end = starts.get(message + 1).copied().unwrap_or(tokens.len());
+        tokens[start..end].to_vec()
     }
 
     /// Tokens of the conversation so far: those of messages that were replied to, and of the replies.
     pub fn num_tokens(&self) -> usize {
-        self.segments.tokens().len()
+        self.state.segments.len()
     }
 
-    /// Tokens that have a row in the cache. The last token sampled gets one when something follows it.
+    /// Tokens that have a row in the cache.
     pub fn num_rows(&self) -> usize {
         self.cache.as_ref().map_or(0, KvCache::len)
+    }
+
+    /// Tokens that have none: the last one sampled, and what a failed turn or an edit left to be fed again.
+    pub fn num_pending(&self) -> usize {
+        self.num_tokens() - self.num_rows()
     }
 
     /// The template in use.
     pub fn template(&self) -> &Template {
         &self.template
+    }
+
+    /// The functions that the model may call.
+    pub fn functions(&self) -> &BotFunctions {
+        &self.functions
+    }
+
+    /// What happens when a turn does not fit into the context.
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// Changes that.
+    pub fn set_overflow(&mut self, overflow: Overflow) {
+        self.overflow = overflow;
     }
 
     /// The model.
@@ -187,68 +291,156 @@ impl ChatHistory {
 
     /// The text that [`reply`](ChatHistory::reply) would continue.
     pub fn prompt(&self) -> Result<String> {
-        Ok(Tokenizer::show_control(&self.render(&self.messages)?))
+        Ok(Tokenizer::show_control(&self.render(&self.state.messages, true)?))
     }
 
-    /// Ends a turn well.
-    pub(crate) fn commit(&mut self, segments: Segments, cache: KvCache, text: String, cancelled: bool) {
-        self.segments = segments;
-        self.cache = Some(cache);
-        if cancelled {
-            self.cancelled.push(self.messages.len());
+    fn start_over(&mut self, system: Option<String>) {
+        self.state = State::default();
+        if let Some(text) = self.with_functions(system) {
+            self.state.push(Message::system(text));
+            self.state.settled = 1;
         }
-        self.messages.push(Message::assistant(text));
+        self.cut(0);
+    }
+
+    /// A system prompt with the description of the functions.
+    fn with_functions(&self, system: Option<String>) -> Option<String> {
+        if self.functions.is_empty() || !self.describe_functions {
+            return system;
+        }
+        let docs = self.functions.docs();
+        Some(match system.filter(|text| !text.is_empty()) {
+            Some(text) => format!("{}\n\n{docs}", text.trim_end()),
+            None => docs,
+        })
+    }
+
+    /// The same conversation on another cache.
+    pub(crate) fn with_cache(&self, cache: Option<KvCache>) -> Self {
+        Self {
+            model: self.model.clone(),
+            template: self.template.clone(),
+            vars: self.vars.clone(),
+            stop_tokens: self.stop_tokens.clone(),
+            stop_strings: self.stop_strings.clone(),
+            overflow: self.overflow,
+            functions: self.functions.clone(),
+            describe_functions: self.describe_functions,
+            state: self.state.clone(),
+            cache,
+            open: None,
+            turns: 0,
+        }
+    }
+
+    /// Starts a reply. An error goes back to `before`.
+    pub(crate) fn begin(&mut self, options: &GenerateOptions, before: Before) -> Result<ReplyStream> {
+        let asked = Instant::now();
+        self.turns += 1;
+        self.open = Some((before, self.num_rows()));
+        match self.plan(options) {
+            Ok((plan, event)) => Ok(self.stream(plan, event, options, asked)),
+            Err(error) => {
+                self.roll_back(None);
+                Err(error)
+            }
+        }
+    }
+
+    /// What is to be fed, with room made for it.
+    fn plan(&mut self, options: &GenerateOptions) -> Result<(Plan, Option<Event>)> {
+        options.check()?;
+        let mut next = self.next_prompt()?;
+        let tokenizer = self.model.tokenizer();
+        let prefix = match next.0.segments.tokens().last() {
+            Some(&last) => tokenizer.encode_after(last, &tokenizer.hide_control(&options.reply_prefix))?,
+            None => return Err(Error::EmptyPrompt),
+        };
+        let event = self.make_room(&mut next, prefix.len(), options.max_new_tokens)?;
+        let (prompt, text) = next;
+        Ok((Plan { prompt, text, prefix, prefix_text: options.reply_prefix.clone() }, event))
+    }
+
+    fn stream(&mut self, plan: Plan, event: Option<Event>, options: &GenerateOptions, asked: Instant) -> ReplyStream {
+        let tokens = plan.tokens();
+        let mut cache = self.cache.take().unwrap_or_else(|| self.model.cache());
+        cache.truncate(common_prefix(cache.tokens(), &tokens));
+        let mut options = options.clone();
+        if options.functions.is_empty() {
+            options.functions = self.functions.clone();
+        }
+        let mut stop_tokens: &[u32] = &[];
+        if !options.ignore_eos {
+            options.stop.extend_from_slice(&self.stop_strings);
+            stop_tokens = &self.stop_tokens;
+        }
+        let feed = tokens[cache.len()..].to_vec();
+        let generation = self.model.0.generate(feed, cache, &options, stop_tokens, asked);
+        ReplyStream::new(generation, self.model.clone(), plan, self.turns, event)
+    }
+
+    /// Takes back a turn whose reply nobody has any more.
+    pub(crate) fn settle(&mut self) {
+        if self.open.is_some() {
+            self.roll_back(None);
+        }
+    }
+
+    /// Ends a turn as if it had not been. `None`: its cache is lost, or it never had one.
+    pub(crate) fn roll_back(&mut self, cache: Option<KvCache>) {
+        let (before, rows) = self.open.take().unwrap_or((Before::Answer, usize::MAX));
+        match before {
+            Before::All(state) => self.state = *state,
+            Before::Answer => self.state.truncate_turn(),
+        }
+        let mut cache = cache.or_else(|| self.cache.take()).unwrap_or_else(|| self.model.cache());
+        cache.truncate(common_prefix(cache.tokens(), &self.state.segments.tokens()).min(rows));
+        self.cache = Some(cache);
         self.check();
     }
 
-    /// Ends a turn as if it had not been: there were `rows` rows before it.
-    pub(crate) fn roll_back(&mut self, mut cache: KvCache, rows: usize) {
-        cache.truncate(common_prefix(cache.tokens(), &self.segments.tokens()).min(rows));
-        self.cache = Some(cache);
-        self.take_back();
-        self.check();
+    pub(crate) fn cut(&mut self, rows: usize) {
+        self.cache.get_or_insert_with(|| self.model.cache()).truncate(rows);
     }
 
-    /// Every row is that of a token of the conversation, in order.
-    fn check(&self) {
-        debug_assert!(self.cache.as_ref().is_none_or(|c| self.segments.tokens().starts_with(c.tokens())));
-    }
-
-    fn take_back(&mut self) {
-        let last_reply = self.messages.iter().rposition(|m| m.role == "assistant");
-        self.messages.truncate(self.turn_start(last_reply.map_or(0, |i| i + 1)));
-    }
-
-    /// The first message at or after `from` that is no system prompt at the start.
-    fn turn_start(&self, from: usize) -> usize {
-        from.max(self.messages.iter().take_while(|m| m.role == "system").count())
-    }
-
-    fn cut(&mut self, rows: usize) {
-        if let Some(cache) = &mut self.cache {
-            cache.truncate(rows);
-        }
-    }
-
-    fn next_prompt(&self) -> Result<Segments> {
-        if self.messages.last().is_none_or(|m| m.role == "assistant") {
+    /// The prompt that comes next, and its text.
+    pub(crate) fn next_prompt(&self) -> Result<(Prompt, String)> {
+        if self.state.messages.last().is_none_or(|m| m.role == "assistant") {
             return Err(Error::NoMessage);
         }
-        let next = self.segments.follow(&self.render(&self.messages)?, self.model.tokenizer())?;
-        let (needed, available) = (next.tokens().len(), self.model.limits().context);
-        if needed > available { Err(Error::ContextFull { needed, available }) } else { Ok(next) }
+        self.follow(&self.state.segments)
+    }
+
+    /// The prompt of all messages, with as much of these segments as fits.
+    pub(crate) fn follow(&self, segments: &Segments) -> Result<(Prompt, String)> {
+        let text = self.render(&self.state.messages, true)?;
+        let prompt = segments.follow(&text, self.model.tokenizer(), |kept| self.placed(kept))?;
+        Ok((prompt, text))
+    }
+
+    /// The replies after the first `kept`, with the text before each.
+    fn placed(&self, kept: usize) -> Vec<Placed<'_>> {
+        let State { messages, said, .. } = &self.state;
+        let replies = said.iter().enumerate().filter_map(|(i, said)| Some((i, said.reply.as_ref()?)));
+        let place = |(i, reply)| Some(Placed { before: self.render(&messages[..i], true).ok()?, reply });
+        replies.skip(kept).filter_map(place).collect()
     }
 
     /// The prompt for a conversation of the system prompt and one message.
     fn probe(&self, text: &str) -> Result<Vec<u32>> {
-        let mut messages = self.messages.clone();
+        let mut messages = self.state.messages.clone();
         messages.push(Message::user(text));
-        encode_start(&self.render(&messages)?, self.model.tokenizer())
+        encode_start(&self.render(&messages, true)?, self.model.tokenizer())
     }
 
-    fn render(&self, messages: &[Message]) -> Result<String> {
+    /// The text of messages, and of the words that make the model answer.
+    pub(crate) fn render(&self, messages: &[Message], answer: bool) -> Result<String> {
         let hidden: Vec<Message> = messages.iter().map(|m| self.hide(m)).collect();
-        Ok(self.template.render(&hidden, &self.vars)?)
+        if answer {
+            return Ok(self.template.render(&hidden, &self.vars)?);
+        }
+        let vars = Vars { add_generation_prompt: false, ..self.vars.clone() };
+        Ok(self.template.render(&hidden, &vars)?)
     }
 
     /// The message with all spellings of control tokens in its texts hidden.
@@ -265,6 +457,29 @@ impl ChatHistory {
         let values = message.tool_calls.iter_mut().flatten().chain(message.other.values_mut());
         values.for_each(|value| hide_strings(value, &hide));
         message
+    }
+}
+
+impl State {
+    pub(crate) fn push(&mut self, message: Message) {
+        self.messages.push(message);
+        self.said.push(Said::default());
+    }
+
+    /// Takes back what was appended for a turn.
+    pub(crate) fn truncate_turn(&mut self) {
+        self.truncate(self.settled);
+    }
+
+    /// Keeps the first `len` messages, and no tokens of others.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.messages.truncate(len);
+        self.said.truncate(len);
+        self.settled = self.settled.min(len);
+        if let Some(&start) = self.starts.get(len) {
+            self.segments.truncate(start);
+            self.starts.truncate(len);
+        }
     }
 }
 

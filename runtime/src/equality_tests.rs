@@ -2,7 +2,9 @@
 //! to conversations, and in whatever company, the logits of a turn are bit for bit those of its tokens fed at once.
 
 use crate::runner::{Limits, Machine};
-use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, ModelInfo, NanoModel, Result, Runner, Sampling};
+use crate::{
+    ChatHistory, ChatOptions, Error, GenerateOptions, ModelInfo, NanoModel, Overflow, Removal, Result, Runner, Sampling,
+};
 use nano_kernels::{KvFormat, PAGE_ROWS, Step};
 use nano_models::testing::{TempDir, Tiny};
 use nano_models::{Checkpoint, LoadOptions, Spec};
@@ -56,6 +58,28 @@ impl Runner for Recorder {
             self.seen.lock().unwrap().push((tokens, logits.to_vec()));
         }
         Ok(logits)
+    }
+
+    fn copy_rows(&mut self, from: &[u32], to: &[u32]) -> Result<()> {
+        let tokens: Vec<u32> = from.iter().map(|slot| self.tokens[slot]).collect();
+        self.tokens.extend(to.iter().copied().zip(tokens));
+        self.inner.copy_rows(from, to)
+    }
+
+    fn shift(&mut self, slots: &[u32], by: i32) -> Result<()> {
+        self.inner.shift(slots, by)
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.inner.page_bytes()
+    }
+
+    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
+        self.inner.read_page(page, into)
+    }
+
+    fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()> {
+        self.inner.write_page(page, from)
     }
 }
 
@@ -119,13 +143,43 @@ impl Walk {
             }
             _ => self.turn(chat, text, &options),
         }
+        self.change(chat);
+    }
+
+    /// Does something to a history.
+    fn change(&mut self, chat: usize) {
+        let (message, text, options) = (self.below(6) as usize, self.text(), self.options());
+        let what = self.below(20);
+        let history = &mut self.chats[chat];
+        let message = message.min(history.messages().len());
+        match what {
+            0 => drop(history.undo()),
+            1 => drop(history.pop(message)),
+            2 => drop(history.remove(message.min(1)..message, Removal::Exact).unwrap()),
+            3 => drop(history.edit(message, text)),
+            4 => self.chats[1 - chat] = self.chats[chat].fork(),
+            5 => drop(history.regenerate(&options).map(|reply| reply.wait())),
+            6 => {
+                let mark = history.mark();
+                self.turn(chat, text, &options);
+                self.chats[chat].rollback(mark).unwrap();
+            }
+            7 => {
+                history.user(text);
+                if let Ok(mut stream) = history.generate(&options) {
+                    stream.next();
+                    history.append_reply(stream).unwrap();
+                }
+            }
+            _ => {}
+        }
     }
 
     fn turn(&mut self, chat: usize, text: String, options: &GenerateOptions) {
         let chat = &mut self.chats[chat];
         chat.user(text);
         match chat.reply(options).and_then(|reply| reply.wait()) {
-            Ok(_) | Err(Error::Step(_)) => {}
+            Ok(_) | Err(Error::Step(_) | Error::PoolFull { .. }) => {}
             Err(Error::ContextFull { .. }) => chat.reset(),
             Err(other) => panic!("{other}"),
         }
@@ -144,15 +198,17 @@ fn incremental_equals_fresh() {
         let tokenizer = checkpoint.tokenizer().unwrap();
         let template = Template::builtin("chat-ml");
         let model = NanoModel::assemble(Box::new(runner), tokenizer.clone(), template, ModelInfo::default()).unwrap();
-        let chats = (0..2).map(|_| model.chat(ChatOptions::default()).unwrap()).collect();
+        let overflow = [Overflow::Drop, Overflow::Error];
+        let chat = |overflow| model.chat(ChatOptions { overflow, ..ChatOptions::default() }).unwrap();
+        let chats = overflow.map(chat).into_iter().collect();
         let mut walk = Walk { random: seed, chats, seen, fail };
-        (0..60).for_each(|_| walk.step());
+        (0..400).for_each(|_| walk.step());
 
         // The same model with one thread, which sees every sequence alone and in chunks of its own.
         let fresh = NanoModel::assemble(load(&*checkpoint, 1, kv), tokenizer, None, ModelInfo::default()).unwrap();
         let seen = walk.seen.lock().unwrap();
         assert!(seen.len() > 200, "{}", seen.len());
-        for (tokens, logits) in seen.iter().step_by(3) {
+        for (tokens, logits) in seen.iter().step_by(7) {
             let last = tokens.len() - 1;
             fresh
                 .score(tokens, last..tokens.len(), |_, found| assert_eq!(found, logits, "{kv:?}: {tokens:?}"))

@@ -50,6 +50,15 @@ pub enum Error {
         /// Messages in the conversation.
         messages: usize,
     },
+    /// A reply that was to join a conversation in which it has no place any more.
+    #[error(
+        "this reply is not the one that the conversation waits for: it was begun by another one, or the conversation was \
+         changed since; append a reply before anything else is done"
+    )]
+    StaleReply,
+    /// A reply that failed was to join a conversation. The turn was taken back.
+    #[error("the reply failed, as its last event said; the turn was taken back")]
+    FailedReply,
     /// A token that the model does not have.
     #[error("token {token} is not in the vocabulary of {vocab}")]
     Token {
@@ -60,8 +69,8 @@ pub enum Error {
     },
     /// The tokens do not fit into the context. Nothing was fed.
     #[error(
-        "the context is full: {needed} tokens are needed and it holds {available}; shorten the text, start over with a \
-         reset, or raise --max-context-len"
+        "the context is full: {needed} tokens are needed, room for the reply included, and it holds {available}; shorten \
+         the text, start over with a reset, lower --max-new-tokens, or raise --max-context-len"
     )]
     ContextFull {
         /// Tokens that the sequence would have.

@@ -3,7 +3,7 @@
 
 use crate::model::Shared;
 use crate::stream::{Bell, Reader};
-use crate::{Error, KvCache, Result, Sampling, Stats};
+use crate::{BotFunctions, CallReport, Error, KvCache, Overflow, Result, Sampling, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +31,10 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Go on after the model's own stop tokens.
     pub ignore_eos: bool,
+    /// How a conversation's reply begins: the model goes on from there. It is part of the reply.
+    pub reply_prefix: String,
+    /// Functions that may be called in the middle of the text; in a conversation, in place of the conversation's.
+    pub functions: BotFunctions,
 }
 
 impl Default for GenerateOptions {
@@ -45,6 +49,8 @@ impl Default for GenerateOptions {
             seed: None,
             stop: Vec::new(),
             ignore_eos: false,
+            reply_prefix: String::new(),
+            functions: BotFunctions::default(),
         }
     }
 }
@@ -107,6 +113,16 @@ impl Finish {
 pub enum Event {
     /// New text: whole characters, and nothing that may belong to a stop string.
     Text(String),
+    /// A function was called in the middle of the text: it comes after the text that called it, and before its result,
+    /// which is text as well.
+    Call(Box<CallReport>),
+    /// The oldest exchanges of a conversation were removed to make room. Comes first.
+    Overflow {
+        /// What was done: `Drop` or `Shift`.
+        policy: Overflow,
+        /// Rows of the cache that the removed messages had.
+        removed_rows: usize,
+    },
     /// The end; nothing follows.
     Done(Box<Output>),
 }
@@ -139,7 +155,8 @@ pub(crate) enum Note {
     Failed(Error, KvCache),
     /// Rows of logits, one after the other, from the row with this index on.
     Logits(usize, Vec<f32>),
-    Scored,
+    Scored(KvCache),
+    Call(CallReport),
 }
 
 /// Stops a generation from anywhere, for instance from the handler of Ctrl-C.
@@ -203,8 +220,19 @@ impl Generation {
         self.stop();
         match self.finish() {
             Ok(output) => output.cache,
-            Err(_) => self.cache.take().unwrap_or_else(|| self.model.cache()),
+            Err(_) => self.take_cache(),
         }
+    }
+
+    /// The next event, if one is there: never waits. `None` while there is none, and after the end.
+    pub fn poll(&mut self) -> Option<Result<Event>> {
+        let note = self.notes.as_ref()?.try_next()?;
+        Some(self.event(note))
+    }
+
+    /// The cache that an error gave back.
+    pub(crate) fn take_cache(&mut self) -> KvCache {
+        self.cache.take().unwrap_or_else(|| self.model.cache())
     }
 
     /// Reads to the end.
@@ -217,17 +245,35 @@ impl Generation {
         Err(Error::Stopped)
     }
 
-    /// The next rows of logits of a scoring run.
+    /// The next rows of logits of a scoring run. After the last, the cache can be taken.
     pub(crate) fn next_logits(&mut self) -> Option<Result<(usize, Vec<f32>)>> {
         match self.notes.as_ref()?.next() {
-            Some(Note::Logits(first, rows)) => Some(Ok((first, rows))),
-            Some(Note::Failed(error, _)) => {
+            Some(Note::Logits(first, rows)) => return Some(Ok((first, rows))),
+            Some(Note::Scored(cache)) => self.cache = Some(cache),
+            Some(Note::Failed(error, cache)) => {
                 self.notes = None;
-                Some(Err(error))
+                self.cache = Some(cache);
+                return Some(Err(error));
             }
-            Some(_) => None,
-            None => Some(Err(Error::Stopped)),
+            Some(_) | None => return Some(Err(Error::Stopped)),
         }
+        self.notes = None;
+        None
+    }
+
+    fn event(&mut self, note: Option<Note>) -> Result<Event> {
+        let event = match note {
+            Some(Note::Text(text)) => return Ok(Event::Text(text)),
+            Some(Note::Call(report)) => return Ok(Event::Call(Box::new(report))),
+            Some(Note::Done(output)) => Ok(Event::Done(output)),
+            Some(Note::Failed(error, cache)) => {
+                self.cache = Some(cache);
+                Err(error)
+            }
+            Some(Note::Logits(..) | Note::Scored(_)) | None => Err(Error::Stopped),
+        };
+        self.notes = None;
+        event
     }
 }
 
@@ -235,16 +281,7 @@ impl Iterator for Generation {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Result<Event>> {
-        let event = match self.notes.as_ref()?.next() {
-            Some(Note::Text(text)) => return Some(Ok(Event::Text(text))),
-            Some(Note::Done(output)) => Ok(Event::Done(output)),
-            Some(Note::Failed(error, cache)) => {
-                self.cache = Some(cache);
-                Err(error)
-            }
-            Some(Note::Logits(..) | Note::Scored) | None => Err(Error::Stopped),
-        };
-        self.notes = None;
-        Some(event)
+        let note = self.notes.as_ref()?.next();
+        Some(self.event(note))
     }
 }

@@ -26,14 +26,17 @@
 
 mod cache;
 mod chat;
+mod edit;
 #[cfg(test)]
 mod equality_tests;
 mod error;
 mod generate;
 mod info;
+mod inline;
 mod memory;
 mod model;
 mod open;
+mod overflow;
 mod penalty;
 mod reply;
 mod runner;
@@ -49,13 +52,15 @@ mod worker;
 
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
+pub use edit::{Mark, Removal, Removed};
 pub use error::{Error, Result};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;
 pub use open::{LoadEvent, ModelOptions};
+pub use overflow::Overflow;
 pub use penalty::PENALTY_WINDOW;
-pub use reply::Reply;
+pub use reply::{Reply, ReplyStream};
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 
 use crate::cache::PagePool;
 use crate::generate::{Note, Stopper};
+use crate::inline::Inline;
 use crate::sequence::{Goal, Sequence};
 use crate::stream::{Bell, stream};
 use crate::transcript::Transcript;
@@ -115,7 +116,7 @@ impl NanoModel {
     /// order.
     pub fn score(&self, tokens: &[u32], rows: Range<usize>, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let vocab = self.0.limits.vocab;
-        let mut run = self.0.score(&tokens[..rows.end.min(tokens.len())], rows.start)?;
+        let mut run = self.0.score(&tokens[..rows.end.min(tokens.len())], rows.start, self.cache());
         while let Some(logits) = run.next_logits() {
             let (first, values) = logits?;
             for (row, logits) in values.chunks_exact(vocab).enumerate() {
@@ -160,7 +161,10 @@ impl Shared {
                 let transcript = Transcript::new(&self.tokenizer, options, tokens, strings, &recent);
                 let goal = Goal::Write(Box::new(transcript));
                 let tokenizer = self.tokenizer.clone();
-                self.worker.start(Sequence::new(cache, prompt, goal, notes, stopper, tokenizer, asked));
+                let functions = Some(&options.functions).filter(|functions| !functions.is_empty());
+                let inline = functions.map(|f| Inline::new(f, &options.reply_prefix, Arc::clone(&self.bell)));
+                let sequence = Sequence::new(cache, prompt, goal, notes, stopper, tokenizer, asked);
+                self.worker.start(sequence.with_inline(inline));
             }
         }
         generation
@@ -196,17 +200,52 @@ impl Shared {
         if needed > available { Err(Error::ContextFull { needed, available }) } else { Ok(()) }
     }
 
-    fn score(self: &Arc<Self>, tokens: &[u32], from: usize) -> Result<Generation> {
-        self.check_tokens(tokens, 0)?;
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
+    /// Feeds tokens to a cache and gives the logits after each from number `from` on, with [`Generation::next_logits`].
+    fn score(self: &Arc<Self>, tokens: &[u32], from: usize, cache: KvCache) -> Generation {
         let (notes, reader) = stream(LOGITS_EVENTS, Arc::clone(&self.bell));
         let stopper = Stopper::new(Arc::clone(&self.bell));
         let generation = Generation::new(reader, stopper.clone(), Arc::clone(self));
-        let (goal, tokenizer) = (Goal::Score { from }, self.tokenizer.clone());
-        let feed = tokens.to_vec();
-        self.worker.start(Sequence::new(self.cache(), feed, goal, notes, stopper, tokenizer, Instant::now()));
-        Ok(generation)
+        let checked = if tokens.is_empty() { Err(Error::EmptyPrompt) } else { self.check_tokens(tokens, cache.len()) };
+        match checked {
+            Err(error) => notes.push(Note::Failed(error, cache)),
+            Ok(()) => {
+                let (goal, tokenizer) = (Goal::Score { from }, self.tokenizer.clone());
+                let sequence = Sequence::new(cache, tokens.to_vec(), goal, notes, stopper, tokenizer, Instant::now());
+                self.worker.start(sequence);
+            }
+        }
+        generation
+    }
+
+    /// The logits after the last of some tokens, which are fed to a cache; if there are none, after the cache's last.
+    pub(crate) fn logits(self: &Arc<Self>, tokens: &[u32], mut cache: KvCache) -> (KvCache, Result<Vec<f32>>) {
+        let last;
+        let tokens = match (tokens, cache.tokens().last()) {
+            ([], Some(&token)) => {
+                last = [token];
+                cache.truncate(cache.len() - 1);
+                &last[..]
+            }
+            (tokens, _) => tokens,
+        };
+        let mut run = self.score(tokens, tokens.len().saturating_sub(1), cache);
+        let mut logits = Err(Error::Stopped);
+        while let Some(next) = run.next_logits() {
+            logits = next.map(|(_, values)| values);
+        }
+        (run.take_cache(), logits)
+    }
+
+    /// Removes rows of a cache, and moves those after them up.
+    pub(crate) fn remove_rows(&self, mut cache: KvCache, rows: Range<usize>) -> (KvCache, Result<()>) {
+        if cache.len() <= rows.end {
+            cache.truncate(rows.start);
+            return (cache, Ok(()));
+        }
+        let moved = self.worker.call(move |runner| {
+            let done = cache.remove(rows, runner);
+            Ok((cache, done))
+        });
+        moved.unwrap_or_else(|error| (self.cache(), Err(error)))
     }
 }

@@ -1,35 +1,183 @@
 //! A reply of a conversation under way, and how it joins the conversation or leaves no trace.
 
-use crate::chat::ChatHistory;
-use crate::segments::Segments;
-use crate::{Event, Finish, Generation, Output, Result, Stopper};
+use crate::cache::KvCache;
+use crate::chat::{ChatHistory, Said, State};
+use crate::segments::{Prompt, Segment, common_prefix};
+use crate::{Error, Event, Finish, Generation, NanoModel, Output, Result, Stopper};
+use nano_templates::Message;
 
-/// A reply under way: an iterator of events.
+/// What was fed for a reply.
+pub(crate) struct Plan {
+    pub(crate) prompt: Prompt,
+    /// The prompt's text.
+    pub(crate) text: String,
+    /// What the reply was given to begin with.
+    pub(crate) prefix: Vec<u32>,
+    pub(crate) prefix_text: String,
+}
+
+impl Plan {
+    /// All tokens before the first that is sampled.
+    pub(crate) fn tokens(&self) -> Vec<u32> {
+        let mut tokens = self.prompt.segments.tokens();
+        tokens.extend_from_slice(&self.prefix);
+        tokens
+    }
+}
+
+/// What a reply that came to an end leaves to the conversation.
+pub(crate) struct Ended {
+    cache: KvCache,
+    pending: Vec<u32>,
+    text: String,
+    stop: Option<u32>,
+    cancelled: bool,
+}
+
+/// A reply under way: an iterator of events, whose conversation is elsewhere.
+///
+/// It joins the conversation by [`ChatHistory::append_reply`]. Dropping it takes the turn back, and the rows of the
+/// conversation are computed again.
+pub struct ReplyStream {
+    generation: Generation,
+    stopper: Stopper,
+    model: NanoModel,
+    /// Events that come before those of the generation.
+    first: Vec<Event>,
+    plan: Plan,
+    turn: u64,
+    ended: Option<std::result::Result<Ended, KvCache>>,
+}
+
+impl ReplyStream {
+    pub(crate) fn new(
+        generation: Generation,
+        model: NanoModel,
+        plan: Plan,
+        turn: u64,
+        overflow: Option<Event>,
+    ) -> Self {
+        let given = Some(plan.prefix_text.clone()).filter(|text| !text.is_empty()).map(Event::Text);
+        // The last one comes first.
+        let first = given.into_iter().chain(overflow).collect();
+        Self { stopper: generation.stopper(), generation, model, first, plan, turn, ended: None }
+    }
+
+    /// The next event, if one is there: never waits. `None` while there is none, and after the end.
+    pub fn poll(&mut self) -> Option<Result<Event>> {
+        if let Some(event) = self.first.pop() {
+            return Some(Ok(event));
+        }
+        let event = self.generation.poll()?;
+        Some(self.note(event))
+    }
+
+    /// Whether the last event was read.
+    pub fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Asks for an early end. What was said so far can join the conversation, marked as cancelled.
+    pub fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// A handle that stops this reply from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    pub(crate) fn is_of(&self, model: &NanoModel) -> bool {
+        std::sync::Arc::ptr_eq(&self.model.0, &model.0)
+    }
+
+    /// Keeps what the conversation needs of an event.
+    fn note(&mut self, event: Result<Event>) -> Result<Event> {
+        match event {
+            Ok(Event::Done(mut output)) => {
+                output.text.insert_str(0, &self.plan.prefix_text);
+                let cache = std::mem::replace(&mut output.cache, self.model.cache());
+                self.ended = Some(Ok(Ended {
+                    cache,
+                    pending: output.pending.clone(),
+                    text: output.text.clone(),
+                    stop: output.stop_token,
+                    cancelled: output.finish == Finish::Cancelled,
+                }));
+                Ok(Event::Done(output))
+            }
+            Ok(event) => Ok(event),
+            Err(error) => {
+                self.ended = Some(Err(self.generation.take_cache()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the reply where it is.
+    pub(crate) fn into_parts(mut self) -> std::result::Result<(Plan, Ended), (Error, KvCache)> {
+        let mut failed = None;
+        if self.ended.is_none() {
+            self.stop();
+            failed = self.by_ref().find_map(std::result::Result::err);
+        }
+        match self.ended {
+            Some(Ok(ended)) => Ok((self.plan, ended)),
+            Some(Err(cache)) => Err((failed.unwrap_or(Error::FailedReply), cache)),
+            None => Err((failed.unwrap_or(Error::Stopped), self.model.cache())),
+        }
+    }
+
+    /// Ends it as if it had not been, and gives its cache back.
+    fn into_cache(self) -> KvCache {
+        match self.into_parts() {
+            Ok((_, ended)) => ended.cache,
+            Err((_, cache)) => cache,
+        }
+    }
+}
+
+impl Iterator for ReplyStream {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Result<Event>> {
+        if let Some(event) = self.first.pop() {
+            return Some(Ok(event));
+        }
+        let event = self.generation.next()?;
+        Some(self.note(event))
+    }
+}
+
+/// A reply under way: an iterator of events that holds its conversation.
 ///
 /// It joins the conversation when [`Event::Done`] is read or, after [`stop`](Reply::stop), when it is dropped.
 /// Otherwise, an error or dropping it takes the turn back.
 pub struct Reply<'a> {
     history: &'a mut ChatHistory,
     /// Absent once the turn has ended.
-    generation: Option<Generation>,
+    stream: Option<ReplyStream>,
     stopper: Stopper,
-    /// The conversation with the prompt, and its tokens.
-    next: Segments,
-    prompt: Vec<u32>,
-    /// Rows in the cache before the turn.
-    rows: usize,
 }
 
 impl<'a> Reply<'a> {
-    pub(crate) fn new(
-        history: &'a mut ChatHistory,
-        generation: Generation,
-        next: Segments,
-        prompt: Vec<u32>,
-        rows: usize,
-    ) -> Self {
-        let stopper = generation.stopper();
-        Self { history, generation: Some(generation), stopper, next, prompt, rows }
+    pub(crate) fn new(history: &'a mut ChatHistory, stream: ReplyStream) -> Self {
+        Self { history, stopper: stream.stopper(), stream: Some(stream) }
+    }
+
+    /// The next event, if one is there: never waits for the model. `None` while there is none, and after the end.
+    pub fn poll(&mut self) -> Option<Result<Event>> {
+        let event = self.stream.as_mut()?.poll()?;
+        Some(self.settle(event))
+    }
+
+    /// Whether the last event was read.
+    pub fn is_ended(&self) -> bool {
+        self.stream.is_none()
     }
 
     /// Asks for an early end. What was said so far joins the conversation, marked as cancelled.
@@ -44,35 +192,28 @@ impl<'a> Reply<'a> {
 
     /// Waits for the end.
     pub fn wait(mut self) -> Result<Output> {
-        self.finish()
-    }
-
-    fn finish(&mut self) -> Result<Output> {
-        for event in &mut *self {
+        for event in &mut self {
             if let Event::Done(output) = event? {
                 return Ok(*output);
             }
         }
-        Err(crate::Error::Stopped)
+        Err(Error::Stopped)
     }
 
-    /// Lets the output's tokens join the conversation, which keeps its cache.
-    fn commit(&mut self, output: &mut Output) {
-        let empty = self.history.model().cache();
-        let cache = std::mem::replace(&mut output.cache, empty);
-        let mut tokens: Vec<u32> = cache.tokens().iter().chain(&output.pending).copied().collect();
-        debug_assert!(tokens.starts_with(&self.prompt));
-        let mut reply = tokens.split_off(self.prompt.len());
-        if output.stop_token.is_some() {
-            reply.pop();
+    /// Ends the turn with its last event.
+    fn settle(&mut self, event: Result<Event>) -> Result<Event> {
+        match &event {
+            Ok(Event::Done(_)) | Err(_) => {
+                if let Some(stream) = self.stream.take() {
+                    let joined = self.history.append_reply(stream);
+                    if let (Ok(_), Err(error)) = (&event, joined) {
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(_) => {}
         }
-        let mut segments = std::mem::take(&mut self.next);
-        segments.push_reply(self.history.model().tokenizer().hide_control(&output.text), reply, output.stop_token);
-        self.history.commit(segments, cache, output.text.clone(), output.finish == Finish::Cancelled);
-    }
-
-    fn roll_back(&mut self, generation: Generation) {
-        self.history.roll_back(generation.into_cache(), self.rows);
+        event
     }
 }
 
@@ -80,30 +221,95 @@ impl Iterator for Reply<'_> {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Result<Event>> {
-        let mut event = self.generation.as_mut()?.next()?;
-        match &mut event {
-            Ok(Event::Text(_)) => {}
-            Ok(Event::Done(output)) => {
-                self.generation = None;
-                self.commit(output);
-            }
-            Err(_) => {
-                if let Some(generation) = self.generation.take() {
-                    self.roll_back(generation);
-                }
-            }
-        }
-        Some(event)
+        let event = self.stream.as_mut()?.next()?;
+        Some(self.settle(event))
     }
 }
 
 impl Drop for Reply<'_> {
     fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
         if self.stopper.is_stopped() {
-            // An error rolls the turn back by itself.
-            let _ = self.finish();
-        } else if let Some(generation) = self.generation.take() {
-            self.roll_back(generation);
+            // An error takes the turn back by itself.
+            let _ = self.history.append_reply(stream);
+        } else {
+            self.history.roll_back(Some(stream.into_cache()));
         }
     }
+}
+
+impl ChatHistory {
+    /// Lets a reply's tokens join the conversation, which keeps its cache. An error takes the turn back.
+    pub(crate) fn commit(&mut self, plan: Plan, ended: Ended) {
+        let Plan { mut prompt, text, .. } = plan;
+        let Ended { cache, pending, text: said, stop, cancelled } = ended;
+        let fed = prompt.segments.len();
+        let mut reply = cache.tokens().get(fed..).unwrap_or_default().to_vec();
+        // A reply that was stopped early may leave some of its prompt to be fed.
+        reply.extend_from_slice(&pending[fed.saturating_sub(cache.len())..]);
+        if stop.is_some() {
+            reply.pop();
+        }
+        self.find_starts(&mut prompt, &text);
+        let reply = Segment::reply(self.model.tokenizer().hide_control(&said), reply);
+        let State { messages, said: notes, segments, settled, .. } = &mut self.state;
+        *segments = prompt.segments;
+        segments.push_reply(reply.clone(), stop);
+        messages.push(Message::assistant(said));
+        notes.push(Said { reply: Some(reply), cancelled });
+        *settled = messages.len();
+        self.cache = Some(cache);
+        self.check();
+    }
+
+    /// Notes where each message of a prompt begins that is to be replied to, and where the reply begins.
+    fn find_starts(&mut self, prompt: &mut Prompt, text: &str) {
+        let mut known = std::mem::take(&mut self.state.starts);
+        // Those within what was taken over stay.
+        known.truncate(known.iter().take_while(|&&start| start < prompt.kept).count());
+        self.state.starts = self.starts(prompt, text, known);
+    }
+
+    /// Where each message of a prompt begins, and what comes after the last: the numbers of their first tokens, of
+    /// which some are known. A message begins where the prompt differs from what the messages before it give by
+    /// themselves.
+    pub(crate) fn starts(&self, prompt: &mut Prompt, text: &str, known: Vec<usize>) -> Vec<usize> {
+        let messages = &self.state.messages;
+        let mut starts = known;
+        let mut at = 0;
+        for index in starts.len()..=messages.len() {
+            if index > 0 {
+                let before = self.render(&messages[..index], false).unwrap_or_default();
+                at = at.max(common_text(text, &before));
+            }
+            let least = starts.last().copied().unwrap_or(0);
+            // A tokenizer that fails here would have failed before.
+            let start = prompt.token_at(at, self.model.tokenizer()).unwrap_or(least);
+            starts.push(start.max(least));
+        }
+        starts
+    }
+
+    /// The cache's rows are those of the conversation's first tokens, and messages own all of these.
+    pub(crate) fn check(&self) {
+        if cfg!(debug_assertions) {
+            let State { messages, said, segments, starts, settled } = &self.state;
+            let tokens = segments.tokens();
+            debug_assert_eq!(tokens.len(), segments.len());
+            debug_assert!(self.cache.as_ref().is_none_or(|cache| tokens.starts_with(cache.tokens())));
+            debug_assert!(messages.len() == said.len() && *settled <= messages.len());
+            debug_assert!(starts.len() <= messages.len() && starts.is_sorted());
+            debug_assert!(starts.last().is_none_or(|&last| last <= tokens.len()));
+            debug_assert_eq!(starts.first().copied().unwrap_or(tokens.len()), 0, "the first message begins it all");
+        }
+    }
+}
+
+/// How many bytes two texts begin with in common: whole characters.
+fn common_text(a: &str, b: &str) -> usize {
+    let mut len = common_prefix(a.as_bytes(), b.as_bytes());
+    while !a.is_char_boundary(len) {
+        len -= 1;
+    }
+    len
 }

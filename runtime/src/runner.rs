@@ -58,6 +58,21 @@ pub trait Runner: Send {
         Ok(&[])
     }
 
+    /// Copies rows of the cache from slot to slot: `to[i]` gets what `from[i]` held before.
+    fn copy_rows(&mut self, from: &[u32], to: &[u32]) -> Result<()>;
+
+    /// Rotates the keys in `slots` to positions that are `by` further on.
+    fn shift(&mut self, slots: &[u32], by: i32) -> Result<()>;
+
+    /// Bytes of a page in the form in which pages are saved.
+    fn page_bytes(&self) -> usize;
+
+    /// One page in that form; `into` is [`page_bytes`](Runner::page_bytes) long.
+    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()>;
+
+    /// Fills a page with what [`read_page`](Runner::read_page) gave.
+    fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()>;
+
     /// Bytes of weights that one step of one row reads, for rates in GB/s. 0 if unknown.
     fn bytes_per_step(&self) -> u64 {
         0
@@ -229,6 +244,8 @@ struct Loaded<B: Backend> {
     decoder: Decoder<B>,
     backend: B,
     pages: B::Pages,
+    /// Bytes of a page when it is saved.
+    page_bytes: usize,
     limits: Limits,
     can_pick: bool,
     /// Kernels that the machine has launched so far.
@@ -257,9 +274,11 @@ impl<B: Backend> Loaded<B> {
         limits: Limits,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let pages = backend.pages(spec.page_layout(limits.pages, kv))?;
+        let layout = spec.page_layout(limits.pages, kv);
+        let page_bytes = layout.portable_bytes();
+        let pages = backend.pages(layout)?;
         let decoder = Decoder::load(checkpoint, &mut backend, spec, options, report)?;
-        Ok(Self { decoder, backend, pages, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
+        Ok(Self { decoder, backend, pages, page_bytes, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
     }
 
     fn boxed(self) -> (Box<dyn Runner>, Report) {
@@ -298,6 +317,26 @@ impl<B: Backend> Runner for Loaded<B> {
 
     fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
         Ok(self.backend.picks(ago)?)
+    }
+
+    fn copy_rows(&mut self, from: &[u32], to: &[u32]) -> Result<()> {
+        Ok(self.backend.copy_rows(&mut self.pages, from, to)?)
+    }
+
+    fn shift(&mut self, slots: &[u32], by: i32) -> Result<()> {
+        Ok(self.decoder.shift(&mut self.backend, &mut self.pages, slots, by)?)
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
+        Ok(self.backend.read_page(&self.pages, page, into)?)
+    }
+
+    fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()> {
+        Ok(self.backend.write_page(&mut self.pages, page, from)?)
     }
 
     fn bytes_per_step(&self) -> u64 {

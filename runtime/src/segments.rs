@@ -3,9 +3,11 @@
 
 use crate::Result;
 use nano_models::{Control, Tokenizer};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The tokens of a conversation in order, with the text that they stand for in a rendered prompt.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Segments {
     list: Vec<Segment>,
     /// A stop token that was sampled after the last segment. It has no part in what follows: where the template
@@ -13,15 +15,17 @@ pub(crate) struct Segments {
     stop: Option<u32>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-struct Segment {
+/// One stretch of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Segment {
     kind: Kind,
     /// With the spellings of control tokens hidden where they are text.
     text: String,
     tokens: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Kind {
     /// Text of the template.
     Prompt,
@@ -29,6 +33,22 @@ enum Kind {
     Reply,
     /// Tokens that begin some text of the template which is not known any more.
     Torn,
+}
+
+/// A prompt: the tokens that stand for a rendered text, and where in the text each segment ends.
+#[derive(Debug, Default)]
+pub(crate) struct Prompt {
+    pub(crate) segments: Segments,
+    /// For each segment, the length of the text up to its end.
+    ends: Vec<usize>,
+    /// Tokens of the segments that were taken over as they were.
+    pub(crate) kept: usize,
+}
+
+/// A reply whose place in a rendered text is looked for: the text before it, and its segment.
+pub(crate) struct Placed<'a> {
+    pub(crate) before: String,
+    pub(crate) reply: &'a Segment,
 }
 
 impl Segments {
@@ -42,52 +62,164 @@ impl Segments {
         self.list.iter().flat_map(|s| &s.tokens).chain(&self.stop).copied().collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.iter().map(|s| s.tokens.len()).sum::<usize>() + usize::from(self.stop.is_some())
+    }
+
     /// Adds a sampled reply, and the stop token that ended it.
-    pub(crate) fn push_reply(&mut self, text: String, tokens: Vec<u32>, stop: Option<u32>) {
-        self.list.push(Segment { kind: Kind::Reply, text, tokens });
+    pub(crate) fn push_reply(&mut self, reply: Segment, stop: Option<u32>) {
+        self.list.push(reply);
         self.stop = stop;
     }
 
     /// The segments of a prompt: those of this conversation as far as the text begins with them, the rest encoded.
-    pub(crate) fn follow(&self, text: &str, tokenizer: &Tokenizer) -> Result<Self> {
-        let mut next = Self::default();
-        let mut rest = text;
+    /// `replies` gives the replies that may be among the rest, in order, when told how many were kept.
+    pub(crate) fn follow<'a>(
+        &self,
+        text: &str,
+        tokenizer: &Tokenizer,
+        replies: impl FnOnce(usize) -> Vec<Placed<'a>>,
+    ) -> Result<Prompt> {
+        let mut next = Prompt::default();
+        let mut at = 0;
         for segment in &self.list {
-            let Some(after) = segment.strip(rest) else {
-                next.push_prompt(rest, tokenizer)?;
-                return Ok(next);
-            };
-            next.list.push(segment.clone());
-            rest = after;
+            let Some(len) = segment.len_in(&text[at..]) else { break };
+            at += len;
+            next.push(segment.clone(), at);
         }
-        next.push_prompt(rest, tokenizer)?;
+        next.kept = next.segments.len();
+        let kept = next.segments.list.iter().filter(|s| s.kind == Kind::Reply).count();
+        for Placed { before, reply } in replies(kept) {
+            if before.len() < at || !text.starts_with(&before) {
+                continue;
+            }
+            if let Some(len) = reply.len_in(&text[before.len()..]) {
+                next.push_text(text, at..before.len(), tokenizer)?;
+                at = before.len() + len;
+                next.push(reply.clone(), at);
+            }
+        }
+        next.push_text(text, at..text.len(), tokenizer)?;
         Ok(next)
     }
 
-    fn push_prompt(&mut self, text: &str, tokenizer: &Tokenizer) -> Result<()> {
-        if text.is_empty() {
+    /// Keeps the first `len` tokens.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
+        self.stop = None;
+        let mut left = len;
+        let mut whole = 0;
+        while self.list.get(whole).is_some_and(|s| s.tokens.len() <= left) {
+            left -= self.list[whole].tokens.len();
+            whole += 1;
+        }
+        self.list.truncate(whole + usize::from(left > 0));
+        if left > 0
+            && let Some(cut) = self.list.last_mut()
+        {
+            cut.kind = Kind::Torn;
+            cut.text.clear();
+            cut.tokens.truncate(left);
+        }
+    }
+
+    /// Takes out a range of tokens, if it is made of whole segments.
+    pub(crate) fn remove(&mut self, range: Range<usize>) -> bool {
+        let (Some(first), Some(end)) = (self.edge(range.start), self.edge(range.end)) else { return false };
+        self.list.drain(first..end);
+        true
+    }
+
+    /// Whether a text begins with all of them.
+    pub(crate) fn begin(&self, text: &str) -> bool {
+        let rest = self.list.iter().try_fold(text, |rest, segment| Some(&rest[segment.len_in(rest)?..]));
+        rest.is_some()
+    }
+
+    /// The number of segments before a token, if one ends there. An empty reply belongs to what is before it.
+    fn edge(&self, token: usize) -> Option<usize> {
+        let mut at = 0;
+        let ends = self.list.iter().map(|segment| {
+            at += segment.tokens.len();
+            at
+        });
+        let before = ends.take_while(|&end| end <= token).count();
+        let sum: usize = self.list[..before].iter().map(|s| s.tokens.len()).sum();
+        (sum == token).then_some(before)
+    }
+}
+
+impl Prompt {
+    fn push(&mut self, segment: Segment, end: usize) {
+        self.segments.list.push(segment);
+        self.ends.push(end);
+    }
+
+    fn push_text(&mut self, text: &str, range: Range<usize>, tokenizer: &Tokenizer) -> Result<()> {
+        if range.is_empty() {
             return Ok(());
         }
-        let tokens = match self.list.iter().rev().find_map(|s| s.tokens.last()) {
-            Some(&last) => tokenizer.encode_after(last, text)?,
-            None => encode_start(text, tokenizer)?,
-        };
-        self.list.push(Segment { kind: Kind::Prompt, text: text.to_owned(), tokens });
+        let (end, text) = (range.end, text[range].to_owned());
+        let tokens = self.segments.encode(self.segments.list.len(), &text, tokenizer)?;
+        self.push(Segment { kind: Kind::Prompt, text, tokens }, end);
         Ok(())
+    }
+
+    /// The token at which the text from `at` on begins: the first that holds some of it. Splits a segment there, if its
+    /// tokens can be split there.
+    pub(crate) fn token_at(&mut self, at: usize, tokenizer: &Tokenizer) -> Result<usize> {
+        let index = self.ends.partition_point(|&end| end <= at);
+        let before: usize = self.segments.list[..index].iter().map(|s| s.tokens.len()).sum();
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        let Some(segment) = self.segments.list.get(index) else { return Ok(before) };
+        match segment.kind {
+            _ if at == start => Ok(before),
+            Kind::Prompt => {
+                let first = self.segments.encode(index, &segment.text[..at - start], tokenizer)?;
+                let common = common_prefix(&first, &segment.tokens);
+                if common == first.len() {
+                    let text = self.segments.list[index].text.split_off(at - start);
+                    let tokens = self.segments.list[index].tokens.split_off(common);
+                    self.segments.list.insert(index + 1, Segment { kind: Kind::Prompt, text, tokens });
+                    self.ends.insert(index, at);
+                }
+                Ok(before + common)
+            }
+            // What a template strips of a reply's end is the reply's.
+            Kind::Reply | Kind::Torn => Ok(before + segment.tokens.len()),
+        }
+    }
+}
+
+impl Segments {
+    /// The tokens of a text that comes before segment `index`.
+    fn encode(&self, index: usize, text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        match self.list[..index].iter().rev().find_map(|s| s.tokens.last()) {
+            Some(&last) => Ok(tokenizer.encode_after(last, text)?),
+            None => encode_start(text, tokenizer),
+        }
     }
 }
 
 impl Segment {
-    /// What follows this segment in `text`, if `text` begins with it.
-    fn strip<'a>(&self, text: &'a str) -> Option<&'a str> {
+    /// A sampled reply.
+    pub(crate) fn reply(text: String, tokens: Vec<u32>) -> Self {
+        Self { kind: Kind::Reply, text, tokens }
+    }
+
+    /// How much of `text` this segment is, if `text` begins with it.
+    fn len_in(&self, text: &str) -> Option<usize> {
         let whole = self.text.as_str();
         match self.kind {
             Kind::Torn => None,
-            Kind::Prompt => text.strip_prefix(whole),
+            Kind::Prompt => text.starts_with(whole).then_some(whole.len()),
             // Many templates strip white space at a reply's ends: that does not make it another reply.
             Kind::Reply => {
                 let forms = [whole, whole.trim_end(), whole.trim_start(), whole.trim()];
-                forms.into_iter().find_map(|form| text.strip_prefix(form))
+                forms.into_iter().find(|form| text.starts_with(form)).map(str::len)
             }
         }
     }
@@ -104,7 +236,7 @@ pub(crate) fn encode_start(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>
     Ok(tokens)
 }
 
-/// How many tokens two sequences begin with in common.
-pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+/// How many items two sequences begin with in common.
+pub(crate) fn common_prefix<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -1,15 +1,17 @@
 //! One sequence in flight: a cache, tokens that wait to be fed, and what becomes of the logits. Which sequence is fed
 //! when is not decided here.
 
+use crate::cache::RowCopy;
 use crate::generate::{Note, Stopper};
+use crate::inline::Inline;
 use crate::sample::Logits;
 use crate::schedule::Demand;
 use crate::stream::Outlet;
-use crate::transcript::{Ending, Transcript};
+use crate::transcript::{Added, Ending, Transcript};
 use crate::{Error, Finish, KvCache, Limits, Output, Result, Stats};
 use nano_kernels::{PREV, Pick, Row, SequenceRows, Step};
 use nano_models::Tokenizer;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A generation or a scoring run, as the worker holds it.
 pub(crate) struct Sequence {
@@ -21,6 +23,9 @@ pub(crate) struct Sequence {
     fed: usize,
     prompt: usize,
     goal: Goal,
+    inline: Option<Box<Inline>>,
+    /// How it ends once its calls have.
+    ending: Option<Ending>,
     notes: Outlet<Note>,
     stopper: Stopper,
     clock: Clock,
@@ -54,7 +59,13 @@ impl Sequence {
     ) -> Self {
         let clock = Clock { asked, started: None, first: None, last: None };
         let (mark, prompt) = (cache.len(), feed.len());
-        Self { cache, mark, feed, fed: 0, prompt, goal, notes, stopper, clock, tokenizer }
+        let (inline, ending) = (None, None);
+        Self { cache, mark, feed, fed: 0, prompt, goal, inline, ending, notes, stopper, clock, tokenizer }
+    }
+
+    /// The same, with functions that its text may call.
+    pub(crate) fn with_inline(self, inline: Option<Inline>) -> Self {
+        Self { inline: inline.map(Box::new), ..self }
     }
 
     pub(crate) fn asked(&self) -> Instant {
@@ -69,13 +80,48 @@ impl Sequence {
         self.stopper.is_stopped()
     }
 
-    /// Its reader is behind.
+    /// Its reader is behind, or it waits for a function.
     pub(crate) fn is_paused(&self) -> bool {
-        self.notes.is_full()
+        self.notes.is_full() || self.is_calling()
     }
 
-    /// Takes pages for all that waits to be fed.
-    pub(crate) fn reserve(&mut self) -> Result<()> {
+    /// It waits for a function.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.inline.as_ref().is_some_and(|inline| inline.is_waiting())
+    }
+
+    /// When the function that it waits for must have ended.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.inline.as_ref()?.deadline()
+    }
+
+    /// Looks after its calls. Returns how the sequence ends, if it does.
+    pub(crate) fn attend_calls(&mut self, context: usize) -> Result<Option<End>> {
+        let (Some(inline), Goal::Write(transcript)) = (&mut self.inline, &mut self.goal) else { return Ok(None) };
+        while let Some((report, text)) = inline.next() {
+            self.notes.push(Note::Call(report));
+            if let (Some(text), None) = (text, &self.ending) {
+                let (shown, tokens, ending) = transcript.splice(&text)?;
+                inline.splice(&text);
+                self.feed.extend(tokens);
+                self.ending = ending;
+                if !shown.is_empty() {
+                    self.notes.push(Note::Text(shown));
+                }
+            }
+        }
+        if inline.is_waiting() {
+            return Ok(None);
+        }
+        if let Some(ending) = self.ending.take() {
+            return Ok(Some(End::Written(ending)));
+        }
+        let needed = self.cache.len() + self.feed.len() - self.fed;
+        Ok((needed > context).then(|| self.end(Finish::Context)))
+    }
+
+    /// Takes pages for all that waits to be fed. What is returned must be copied first.
+    pub(crate) fn reserve(&mut self) -> Result<Option<RowCopy>> {
         self.cache.reserve(self.feed.len() - self.fed)
     }
 
@@ -119,7 +165,7 @@ impl Sequence {
         let free = !self.is_paused() && !self.is_stopped() && !self.is_abandoned();
         let room = self.cache.len() + count < limits.context;
         let fed = self.fed + count == self.feed.len();
-        free && fed && room && transcript.wants_more() && self.cache.reserve(count + 1).is_ok()
+        free && fed && room && transcript.wants_more() && matches!(self.cache.reserve(count + 1), Ok(None))
     }
 
     /// Adds the row of that token: what the run before picks for its logits row `pick`.
@@ -139,7 +185,7 @@ impl Sequence {
 
     /// Whether a row fed ahead at this position is the very row that it would feed now.
     pub(crate) fn follows(&self, position: u32) -> bool {
-        self.cache.len() == position as usize && self.feed.len() == self.fed + 1
+        self.cache.len() == position as usize && self.feed.len() == self.fed + 1 && !self.is_calling()
     }
 
     /// Notes its pages as the step's sequence number `index`.
@@ -167,12 +213,22 @@ impl Sequence {
             }
             Goal::Write(_) if logits.is_empty() => Ok(None),
             Goal::Write(transcript) => {
-                let (text, ending) = transcript.sample(logits)?;
+                let Added { shown, piece, ending } = transcript.sample(logits)?;
                 let now = Instant::now();
                 self.clock.first.get_or_insert(now);
                 self.clock.last = Some(now);
-                if !text.is_empty() {
-                    self.notes.push(Note::Text(text));
+                if !shown.is_empty() {
+                    self.notes.push(Note::Text(shown));
+                }
+                // Text that a stop string cut away calls nothing.
+                let stands = if ending.is_some() { transcript.len() } else { usize::MAX };
+                if let Some(inline) = &mut self.inline {
+                    inline.scan(&piece, stands);
+                    if inline.is_waiting() {
+                        self.feed.extend(transcript.tokens().last());
+                        self.ending = ending;
+                        return Ok(None);
+                    }
                 }
                 if let Some(ending) = ending {
                     return Ok(Some(End::Written(ending)));
@@ -189,6 +245,9 @@ impl Sequence {
     /// How it ends if it is ended from outside.
     pub(crate) fn end(&mut self, finish: Finish) -> End {
         let Goal::Write(transcript) = &mut self.goal else { return End::Scored };
+        if let Some(ending) = self.ending.take() {
+            return End::Written(ending);
+        }
         let (text, ending) = transcript.end(finish);
         if !text.is_empty() {
             self.notes.push(Note::Text(text));
@@ -199,8 +258,10 @@ impl Sequence {
     /// Reports the end.
     pub(crate) fn finish(self, end: End, cost: Cost) {
         let (Goal::Write(transcript), End::Written(ending)) = (self.goal, end) else {
-            return self.notes.push(Note::Scored);
+            return self.notes.push(Note::Scored(self.cache));
         };
+        let (calls, waited) = self.inline.as_ref().map_or((0, Duration::ZERO), |i| (i.calls(), i.time()));
+        let spliced_tokens = transcript.spliced();
         let (text, tokens) = transcript.into_parts();
         let mut cache = self.cache;
         // What stays, as if all of it had been fed; then the part that has no row.
@@ -224,9 +285,12 @@ impl Sequence {
             input_tokens: self.prompt,
             reused_tokens: self.mark,
             output_tokens: tokens.len(),
+            spliced_tokens,
+            function_calls: calls,
+            function_time: waited.as_secs_f64(),
             bytes_per_token: cost.bytes,
             launches_per_token: cost.launches,
-            ..self.clock.times()
+            ..self.clock.times(waited)
         };
         let Ending { finish, stop_token, .. } = ending;
         self.notes.push(Note::Done(Box::new(Output { text, tokens, finish, stats, cache, pending, stop_token })));
@@ -256,14 +320,14 @@ pub(crate) enum End {
 }
 
 impl Clock {
-    fn times(&self) -> Stats {
+    fn times(&self, waited: Duration) -> Stats {
         let seconds = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
             (Some(from), Some(to)) => to.duration_since(from).as_secs_f64(),
             _ => 0.0,
         };
         Stats {
             prefill_time: seconds(self.started, self.first.or_else(|| Some(Instant::now()))),
-            decode_time: seconds(self.first, self.last),
+            decode_time: (seconds(self.first, self.last) - waited.as_secs_f64()).max(0.0),
             first_token_time: seconds(Some(self.asked), self.first),
             ..Stats::default()
         }

@@ -7,11 +7,17 @@ pub struct Stats {
     pub input_tokens: usize,
     /// Tokens of the sequence that the cache held already.
     pub reused_tokens: usize,
-    /// Tokens sampled, a stop token included.
+    /// Tokens of the reply: those sampled, a stop token included, and those spliced in.
     pub output_tokens: usize,
+    /// Tokens of function results among them.
+    pub spliced_tokens: usize,
+    /// Functions called in the middle of the reply.
+    pub function_calls: usize,
+    /// Seconds that the reply waited for them.
+    pub function_time: f64,
     /// Seconds from the start of the first step with rows of the prompt to the first sampled token.
     pub prefill_time: f64,
-    /// Seconds from the first sampled token to the last.
+    /// Seconds from the first sampled token to the last, less the time that was spent waiting for functions.
     pub decode_time: f64,
     /// Seconds from the request to the first sampled token: waiting and tokenizing included.
     pub first_token_time: f64,
@@ -27,9 +33,9 @@ impl Stats {
         rate(self.input_tokens as f64, self.prefill_time)
     }
 
-    /// Tokens per second after the first, which belongs to the prefill.
+    /// Tokens sampled per second after the first, which belongs to the prefill.
     pub fn decode_rate(&self) -> f64 {
-        rate(self.output_tokens.saturating_sub(1) as f64, self.decode_time)
+        rate(self.output_tokens.saturating_sub(1 + self.spliced_tokens) as f64, self.decode_time)
     }
 
     /// Weights read per second while decoding, in GB (10⁹ bytes).

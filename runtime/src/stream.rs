@@ -92,7 +92,19 @@ impl<T> Reader<T> {
     pub(crate) fn next(&self) -> Option<T> {
         let shared = &self.0;
         let empty = |state: &mut State<T>| state.notes.is_empty() && state.writer;
-        let mut state = shared.ready.wait_while(lock(&shared.state), empty).unwrap_or_else(PoisonError::into_inner);
+        let state = shared.ready.wait_while(lock(&shared.state), empty).unwrap_or_else(PoisonError::into_inner);
+        self.take(state)
+    }
+
+    /// The next note, without waiting. `None`: there is none now. `Some(None)`: there will be no more.
+    pub(crate) fn try_next(&self) -> Option<Option<T>> {
+        let state = lock(&self.0.state);
+        let nothing_yet = state.notes.is_empty() && state.writer;
+        (!nothing_yet).then(|| self.take(state))
+    }
+
+    fn take(&self, mut state: MutexGuard<'_, State<T>>) -> Option<T> {
+        let shared = &self.0;
         let was_full = state.notes.len() >= shared.capacity;
         let note = state.notes.pop_front();
         drop(state);
@@ -131,7 +143,9 @@ mod tests {
         bell.wait(None);
         assert!(!outlet.is_full());
         drop(outlet);
-        assert_eq!((reader.next(), reader.next()), (Some(2), None));
+        assert_eq!((reader.try_next(), reader.next(), reader.try_next()), (Some(Some(2)), None, Some(None)));
+        let (_outlet, reader) = stream::<()>(2, Arc::default());
+        assert_eq!(reader.try_next(), None);
     }
 
     #[test]

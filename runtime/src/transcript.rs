@@ -1,4 +1,4 @@
-//! What was sampled and the text it makes: stop tokens, stop strings and limits. Knows no cache and no step.
+//! What was sampled or spliced in, and the text it makes: stop tokens, stop strings and limits. Knows no cache and no step.
 
 use crate::sample::{Logits, Sampler};
 use crate::stop::StopStrings;
@@ -16,10 +16,23 @@ pub(crate) struct Transcript {
     min: usize,
     max: usize,
     tokens: Vec<u32>,
+    /// How many of them were spliced in.
+    spliced: usize,
     /// After each token: how long the decoded text was.
     ends: Vec<usize>,
     /// Text that may be shown.
     text: String,
+}
+
+/// What a token led to.
+#[derive(Debug)]
+pub(crate) struct Added {
+    /// Text to show.
+    pub(crate) shown: String,
+    /// What was decoded: some of it may be held back, or cut.
+    pub(crate) piece: String,
+    /// How the generation ends, if it does.
+    pub(crate) ending: Option<Ending>,
 }
 
 /// What remains of the tokens at the end.
@@ -52,6 +65,7 @@ impl Transcript {
             min: options.min_new_tokens,
             max: options.max_new_tokens,
             tokens: Vec::new(),
+            spliced: 0,
             ends: Vec::new(),
             text: String::new(),
         };
@@ -74,27 +88,61 @@ impl Transcript {
         if self.tokens.len() < self.min { &self.stop_tokens } else { &[] }
     }
 
-    /// Samples a token. Returns text to show, and how the generation ends if it does.
-    pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<(String, Option<Ending>)> {
+    /// Samples a token.
+    pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<Added> {
         let banned: &[u32] = if self.tokens.len() < self.min { &self.stop_tokens } else { &[] };
         let token = self.sampler.sample(logits, banned)?;
+        if !self.stop_tokens.contains(&token) {
+            return Ok(self.push(token));
+        }
+        self.note(token);
+        let shown = self.text.len();
+        let ending = Some(self.close(Finish::Stop, Some(token)));
+        Ok(Added { shown: self.text[shown..].to_owned(), piece: String::new(), ending })
+    }
+
+    /// Adds text that is not the model's. Returns it as far as it may be shown, its tokens, and how the generation ends,
+    /// if it does: at a stop string or the limit.
+    pub(crate) fn splice(&mut self, text: &str) -> Result<(String, Vec<u32>, Option<Ending>)> {
+        let hidden = self.tokenizer.hide_control(text);
+        let tokens = match self.tokens.last() {
+            Some(&last) => self.tokenizer.encode_after(last, &hidden)?,
+            None => self.tokenizer.encode_next(&hidden)?,
+        };
+        let before = self.tokens.len();
+        let mut shown = String::new();
+        let mut ending = None;
+        for token in tokens {
+            let added = self.push(token);
+            shown += &added.shown;
+            ending = added.ending;
+            if ending.is_some() {
+                break;
+            }
+        }
+        self.spliced += self.tokens.len() - before;
+        Ok((shown, self.tokens[before..].to_vec(), ending))
+    }
+
+    /// Adds a token that is text.
+    fn push(&mut self, token: u32) -> Added {
+        self.note(token);
+        let shown = self.text.len();
+        let piece = self.detokenizer.push(token);
+        let ending = if self.add(&piece) {
+            Some(self.cut())
+        } else if self.tokens.len() == self.max {
+            Some(self.close(Finish::Length, None))
+        } else {
+            None
+        };
+        Added { shown: self.text[shown..].to_owned(), piece, ending }
+    }
+
+    fn note(&mut self, token: u32) {
         self.saw(token);
         self.tokens.push(token);
         self.ends.push(self.decoded());
-        let shown = self.text.len();
-        let ending = if self.stop_tokens.contains(&token) {
-            Some(self.close(Finish::Stop, Some(token)))
-        } else {
-            let piece = self.detokenizer.push(token);
-            if self.add(&piece) {
-                Some(self.cut())
-            } else if self.tokens.len() == self.max {
-                Some(self.close(Finish::Length, None))
-            } else {
-                None
-            }
-        };
-        Ok((self.text[shown..].to_owned(), ending))
     }
 
     /// Ends the text from outside; returns what is left to show.
@@ -116,6 +164,16 @@ impl Transcript {
 
     pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// Bytes of text that stand.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Tokens that the model did not sample.
+    pub(crate) fn spliced(&self) -> usize {
+        self.spliced
     }
 
     pub(crate) fn into_parts(self) -> (String, Vec<u32>) {

@@ -12,24 +12,33 @@ use crate::{Error, Finish, Limits, Result, Runner};
 use nano_kernels::{Pick, Step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long sequences wait for pages while no step can be made. Pages may come back from caches that users hold.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// What the thread is asked to do.
+enum Job {
+    Start(Sequence),
+    Task(Task),
+}
+
+/// Something to do between two steps with the machine.
+type Task = Box<dyn FnOnce(&mut dyn Runner) + Send>;
+
 /// Owns the thread; dropping it ends the thread once the sequences in flight have ended.
 pub(crate) struct Worker {
-    inbox: Option<Sender<Sequence>>,
+    inbox: Option<Sender<Job>>,
     bell: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
     pub(crate) fn spawn(runner: Box<dyn Runner>, bell: Arc<Bell>) -> Result<Self> {
-        let (inbox, sequences) = channel();
-        let mut engine = Engine::new(runner, sequences, Arc::clone(&bell));
+        let (inbox, jobs) = channel();
+        let mut engine = Engine::new(runner, jobs, Arc::clone(&bell));
         let thread = std::thread::Builder::new()
             .name("nano-engine".into())
             .spawn(move || engine.run())
@@ -39,10 +48,27 @@ impl Worker {
 
     pub(crate) fn start(&self, sequence: Sequence) {
         let Some(inbox) = &self.inbox else { return sequence.fail(Error::Stopped) };
-        if let Err(unsent) = inbox.send(sequence) {
-            unsent.0.fail(Error::Stopped);
+        if let Err(SendError(Job::Start(unsent))) = inbox.send(Job::Start(sequence)) {
+            unsent.fail(Error::Stopped);
         }
         self.bell.ring();
+    }
+
+    /// Does something with the machine between two steps, and waits for what comes of it.
+    pub(crate) fn call<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut dyn Runner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (give, result) = channel();
+        let task = move |runner: &mut dyn Runner| {
+            let done = call(runner, |runner| Ok(task(runner))).unwrap_or_else(|why| Err(Error::Step(why)));
+            // Whoever asked waits for it.
+            let _ = give.send(done);
+        };
+        let inbox = self.inbox.as_ref().ok_or(Error::Stopped)?;
+        inbox.send(Job::Task(Box::new(task))).map_err(|_| Error::Stopped)?;
+        self.bell.ring();
+        result.recv().map_err(|_| Error::Stopped)?
     }
 }
 
@@ -60,7 +86,8 @@ impl Drop for Worker {
 struct Engine {
     runner: Box<dyn Runner>,
     limits: Limits,
-    inbox: Receiver<Sequence>,
+    inbox: Receiver<Job>,
+    tasks: Vec<Task>,
     /// Nobody can send any more.
     closed: bool,
     bell: Arc<Bell>,
@@ -76,11 +103,12 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(runner: Box<dyn Runner>, inbox: Receiver<Sequence>, bell: Arc<Bell>) -> Self {
+    fn new(runner: Box<dyn Runner>, inbox: Receiver<Job>, bell: Arc<Bell>) -> Self {
         Self {
             limits: runner.limits(),
             runner,
             inbox,
+            tasks: Vec::new(),
             closed: false,
             bell,
             sequences: Vec::new(),
@@ -95,7 +123,11 @@ impl Engine {
     fn run(&mut self) {
         loop {
             self.admit();
+            for task in std::mem::take(&mut self.tasks) {
+                task(&mut *self.runner);
+            }
             self.reap();
+            self.attend_calls();
             let starving = self.seat();
             if !self.seated.is_empty() {
                 self.starved = None;
@@ -105,7 +137,8 @@ impl Engine {
             } else if self.closed && self.sequences.is_empty() {
                 return;
             } else {
-                self.bell.wait(None);
+                let deadline = self.sequences.iter().filter_map(Sequence::deadline).min();
+                self.bell.wait(deadline.map(|at| at.saturating_duration_since(Instant::now())));
             }
         }
     }
@@ -113,7 +146,8 @@ impl Engine {
     fn admit(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(sequence) => self.sequences.push(sequence),
+                Ok(Job::Start(sequence)) => self.sequences.push(sequence),
+                Ok(Job::Task(task)) => self.tasks.push(task),
                 Err(error) => {
                     self.closed = error == TryRecvError::Disconnected;
                     return;
@@ -131,6 +165,19 @@ impl Engine {
         }
     }
 
+    /// Looks after sequences that wait for functions.
+    fn attend_calls(&mut self) {
+        let mut next = 0;
+        while next < self.sequences.len() {
+            let sequence = &mut self.sequences[next];
+            match if sequence.is_calling() { sequence.attend_calls(self.limits.context) } else { Ok(None) } {
+                Ok(None) => next += 1,
+                Ok(Some(end)) => self.sequences.remove(next).finish(end, cost(&*self.runner)),
+                Err(error) => self.sequences.remove(next).fail(error),
+            }
+        }
+    }
+
     /// Seats those that can go on. Returns the youngest of those that find no pages.
     fn seat(&mut self) -> Option<(usize, Error)> {
         let seats = seats(&self.limits);
@@ -140,14 +187,24 @@ impl Engine {
             let sequence = &mut self.sequences[next];
             if sequence.is_paused() {
                 next += 1;
-            } else if let Err(error) = sequence.reserve() {
-                let asked = sequence.asked();
-                if starving.as_ref().is_none_or(|&(other, _)| self.sequences[other].asked() <= asked) {
-                    starving = Some((next, error));
+                continue;
+            }
+            let copied = match sequence.reserve() {
+                Ok(None) => Ok(()),
+                Ok(Some(copy)) => call(&mut *self.runner, |runner| runner.copy_rows(&copy.from, &copy.to)),
+                Err(error) => {
+                    let asked = sequence.asked();
+                    if starving.as_ref().is_none_or(|&(other, _)| self.sequences[other].asked() <= asked) {
+                        starving = Some((next, error));
+                    }
+                    next += 1;
+                    continue;
                 }
-                next += 1;
-            } else {
-                self.seated.push(self.sequences.remove(next));
+            };
+            let sequence = self.sequences.remove(next);
+            match copied {
+                Ok(()) => self.seated.push(sequence),
+                Err(why) => sequence.fail(Error::Step(why)),
             }
         }
         starving

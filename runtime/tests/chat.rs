@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Template,
+    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow, Template,
 };
 
 const STRIPS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}\
@@ -195,6 +195,7 @@ fn an_error_in_the_middle_of_a_reply_takes_the_turn_back() {
     let error = loop {
         match reply.next().unwrap() {
             Ok(Event::Text(more)) => text += &more,
+            Ok(Event::Call(_) | Event::Overflow { .. }) => unreachable!(),
             Ok(Event::Done(_)) => panic!("it went well"),
             Err(error) => break error,
         }
@@ -276,26 +277,35 @@ fn a_turn_stopped_in_its_prefill_is_kept_and_the_rest_is_fed_later() {
 #[test]
 fn a_prompt_that_is_too_long_is_refused_before_anything_is_fed() {
     let small = Limits { context: 100, ..limits() };
-    let (mut chat, log) = chat_with(small, CHATML, &["ab", "c"], None);
-    say(&mut chat, "one");
-    let before = state(&chat);
-    fed(&log);
-    let error = try_say(&mut chat, &"x".repeat(100), &options()).unwrap_err();
-    assert!(matches!(error, Error::ContextFull { available: 100, needed: 145 }), "{error}");
-    assert_eq!((state(&chat), fed(&log)), (before, vec![]));
-    assert_eq!(say(&mut chat, "two").text, "c");
+    let five = GenerateOptions { max_new_tokens: 5, ..options() };
+    for (overflow, expected) in [(Overflow::Error, 150), (Overflow::Drop, 120), (Overflow::Shift, 120)] {
+        let (mut chat, log) = chat_with(small, CHATML, &["ab", "c"], None);
+        chat.set_overflow(overflow);
+        try_say(&mut chat, "one", &five).unwrap();
+        let before = state(&chat);
+        fed(&log);
+        let error = try_say(&mut chat, &"x".repeat(100), &five).unwrap_err();
+        assert!(matches!(error, Error::ContextFull { available: 100, needed } if needed == expected), "{error}");
+        assert_eq!((state(&chat), fed(&log)), (before, vec![]));
+        assert_eq!(try_say(&mut chat, "two", &five).unwrap().text, "c");
+    }
 }
 
+/// D3: room for the reply is reserved; a reply that meets the end all the same has its own reason.
 #[test]
 fn a_reply_that_meets_the_end_of_the_context_leaves_a_usable_conversation() {
     let small = Limits { context: 60, ..limits() };
-    let (mut chat, _) = chat_with(small, CHATML, &[&"c".repeat(100)], None);
+    let (mut chat, log) = chat_with(small, CHATML, &[&"c".repeat(100)], None);
+    chat.set_overflow(Overflow::Error);
     let output = say(&mut chat, "one");
     assert_eq!((output.finish, chat.num_rows()), (Finish::Context, 60));
     assert!(matches!(try_say(&mut chat, "two", &options()), Err(Error::ContextFull { .. })));
     assert_eq!(texts(&chat).len(), 2);
-    chat.reset();
-    assert_eq!(say(&mut chat, "one").finish, Finish::Context);
+    chat.set_overflow(Overflow::Drop);
+    fed(&log);
+    assert_eq!(say(&mut chat, "two").finish, Finish::Context);
+    assert!(fed(&log).starts_with(&tokens("<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\nccc")));
+    assert_eq!(texts(&chat).len(), 2);
 }
 
 #[test]

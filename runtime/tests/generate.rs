@@ -19,6 +19,7 @@ fn read(generation: Generation) -> (Vec<String>, Output) {
     for event in generation {
         match event.unwrap() {
             Event::Text(text) => texts.push(text),
+            Event::Call(_) | Event::Overflow { .. } => unreachable!(),
             Event::Done(output) => {
                 assert_eq!(texts.concat(), output.text);
                 return (texts, *output);

@@ -103,6 +103,9 @@ pub struct Seen {
 #[derive(Default)]
 pub struct Log {
     pub steps: Vec<Seen>,
+    /// Rows copied, and pages read.
+    pub copied: usize,
+    pub read: usize,
     /// The runner was dropped.
     pub dropped: bool,
 }
@@ -141,12 +144,22 @@ pub struct Fake {
     pub picks: bool,
     /// Rows that were fed before their token was known.
     pub ahead: Arc<AtomicUsize>,
-    /// Per slot: the token, and a hash of it and all before it as they were when it was written.
-    slots: Vec<Option<(u32, u64)>>,
+    /// The cache.
+    slots: Vec<Option<Slot>>,
     log: Shared,
     logits: Vec<f32>,
     /// Of the last step and of the one before it.
     picked: [Vec<Candidate>; 2],
+}
+
+/// A row of the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    token: u32,
+    position: u32,
+    /// Of the token and all before it as they were when the row was written. `None`: the row was moved, and whatever is
+    /// before it now is what belongs there.
+    hash: Option<u64>,
 }
 
 pub fn limits() -> Limits {
@@ -181,8 +194,11 @@ impl Fake {
         assert!(step.logits.len() <= limits.logits_rows && step.sequences.len() <= limits.sequences);
         assert!(step.logits.is_sorted_by(|a, b| a < b));
         assert!(step.pick == Pick::None || self.picks && (1..=64).contains(&step.pick.count()), "{:?}", step.pick);
+        // Pages may be shared, but not those that are written to.
         let pages: Vec<u32> = step.sequences.iter().flat_map(|s| s.pages.clone()).collect();
-        assert_eq!(pages.iter().collect::<HashSet<_>>().len(), pages.len(), "a page has two owners");
+        for page in step.rows.iter().map(|row| row.slot / PAGE_ROWS as u32).collect::<HashSet<_>>() {
+            assert_eq!(pages.iter().filter(|&&p| p == page).count(), 1, "a page that is written to has two owners");
+        }
         for pair in step.rows.windows(2) {
             let [a, b] = pair else { unreachable!() };
             assert!(b.sequence == a.sequence && b.position == a.position + 1 || b.sequence == a.sequence + 1);
@@ -194,18 +210,18 @@ impl Fake {
         }
     }
 
-    /// The tokens of a sequence up to a position, from its pages alone; every row must be what a fresh prefill of them
-    /// would have written.
-    fn tokens(&self, pages: &[u32], visible: u32) -> Vec<u32> {
+    /// The tokens of a sequence up to a position, from its pages alone, and their hash; every row must be what a fresh
+    /// prefill of them would have written.
+    fn tokens(&self, pages: &[u32], visible: u32) -> (Vec<u32>, u64) {
         let mut hash = 0;
-        (0..visible)
-            .map(|position| {
-                let (token, found) = self.slots[slot(pages, position) as usize].expect("a row was never written");
-                hash = mix(hash, token);
-                assert_eq!(found, hash, "row {position} was computed after other tokens");
-                token
-            })
-            .collect()
+        let tokens = (0..visible).map(|position| {
+            let row = self.slots[slot(pages, position) as usize].expect("a row was never written");
+            hash = mix(hash, row.token);
+            assert_eq!(row.position, position, "a row was computed for another position");
+            assert!(row.hash.is_none_or(|found| found == hash), "row {position} was computed after other tokens");
+            row.token
+        });
+        (tokens.collect(), hash)
     }
 }
 
@@ -230,9 +246,13 @@ impl Runner for Fake {
             let pages = &step.sequences[row.sequence as usize].pages;
             let before = match row.position.checked_sub(1) {
                 None => 0,
-                Some(last) => self.slots[slot(pages, last) as usize].expect("the row before was never written").1,
+                Some(last) => {
+                    let row = self.slots[slot(pages, last) as usize].expect("the row before was never written");
+                    row.hash.unwrap_or_else(|| self.tokens(pages, last + 1).1)
+                }
             };
-            self.slots[row.slot as usize] = Some((row.token, mix(before, row.token)));
+            let hash = Some(mix(before, row.token));
+            self.slots[row.slot as usize] = Some(Slot { token: row.token, position: row.position, hash });
             fed[row.sequence as usize].push(row.token);
         }
         self.log.lock().unwrap().steps.push(Seen { fed: fed.clone(), logits: step.logits.len(), pick: step.pick });
@@ -245,7 +265,7 @@ impl Runner for Fake {
         self.logits.clear();
         for &row in &step.logits {
             let row = &step.rows[row as usize];
-            let tokens = self.tokens(&step.sequences[row.sequence as usize].pages, row.visible);
+            let (tokens, _) = self.tokens(&step.sequences[row.sequence as usize].pages, row.visible);
             let next = (self.script)(&tokens) as usize;
             let start = self.logits.len();
             self.logits.resize(start + self.limits.vocab, 0.0);
@@ -285,6 +305,52 @@ impl Runner for Fake {
 
     fn picks(&mut self, ago: usize) -> Result<&[Candidate]> {
         Ok(&self.picked[ago])
+    }
+
+    fn copy_rows(&mut self, from: &[u32], to: &[u32]) -> Result<()> {
+        assert_eq!(from.len(), to.len());
+        let rows: Vec<_> = from.iter().map(|&slot| self.slots[slot as usize]).collect();
+        to.iter().zip(rows).for_each(|(&slot, row)| self.slots[slot as usize] = row);
+        self.log.lock().unwrap().copied += to.len();
+        Ok(())
+    }
+
+    fn shift(&mut self, slots: &[u32], by: i32) -> Result<()> {
+        for &slot in slots {
+            let row = self.slots[slot as usize].as_mut().expect("a row that is moved was written");
+            row.position = row.position.checked_add_signed(by).expect("a position");
+            row.hash = None;
+        }
+        Ok(())
+    }
+
+    fn page_bytes(&self) -> usize {
+        PAGE_ROWS * 17
+    }
+
+    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
+        let slots = &self.slots[page as usize * PAGE_ROWS..][..PAGE_ROWS];
+        for (bytes, slot) in into.chunks_exact_mut(17).zip(slots) {
+            bytes.fill(0);
+            if let Some(Slot { token, position, hash }) = slot {
+                bytes[0] = 1 + u8::from(hash.is_some());
+                bytes[1..5].copy_from_slice(&token.to_le_bytes());
+                bytes[5..9].copy_from_slice(&position.to_le_bytes());
+                bytes[9..].copy_from_slice(&hash.unwrap_or(0).to_le_bytes());
+            }
+        }
+        self.log.lock().unwrap().read += 1;
+        Ok(())
+    }
+
+    fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()> {
+        let slots = &mut self.slots[page as usize * PAGE_ROWS..][..PAGE_ROWS];
+        for (bytes, slot) in from.chunks_exact(17).zip(slots) {
+            let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            let hash = (bytes[0] == 2).then(|| u64::from_le_bytes(bytes[9..].try_into().unwrap()));
+            *slot = (bytes[0] > 0).then(|| Slot { token: number(1), position: number(5), hash });
+        }
+        Ok(())
     }
 
     fn bytes_per_step(&self) -> u64 {
