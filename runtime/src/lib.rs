@@ -29,6 +29,8 @@ mod chat;
 #[cfg(test)]
 mod equality_tests;
 mod error;
+#[allow(dead_code, unused_imports)] // the engine's side follows
+mod functions;
 mod generate;
 mod info;
 mod memory;
@@ -50,6 +52,7 @@ mod worker;
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use error::{Error, Result};
+pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;
