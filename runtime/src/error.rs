@@ -122,6 +122,14 @@ pub enum Error {
         /// The value.
         found: f32,
     },
+    /// A function that cannot be offered to a model.
+    #[error("the function {name} cannot be used: {problem}")]
+    Function {
+        /// Its name.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
     /// A step failed; the sequences in it were rolled back.
     #[error("the engine failed in a step: {0}")]
     Step(String),

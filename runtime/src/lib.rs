@@ -30,6 +30,8 @@ mod edit;
 #[cfg(test)]
 mod equality_tests;
 mod error;
+#[allow(dead_code, unused_imports)] // the engine's side follows
+mod functions;
 mod generate;
 mod info;
 mod inline;
@@ -54,6 +56,7 @@ pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use edit::{Mark, Removal, Removed};
 pub use error::{Error, Result};
+pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;
