@@ -41,6 +41,8 @@ mod sample;
 mod schedule;
 mod segments;
 mod sequence;
+#[allow(dead_code)] // until conversations use it
+mod session;
 mod stats;
 mod stop;
 mod stream;
@@ -58,6 +60,7 @@ pub use penalty::PENALTY_WINDOW;
 pub use reply::Reply;
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
+pub use session::Identity;
 pub use stats::Stats;
 
 // What the signatures above speak of, so that users need no other crate.
