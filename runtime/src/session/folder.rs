@@ -7,11 +7,12 @@
 
 use super::Place;
 use super::format::Preamble;
+use super::log::Storage;
 use crate::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// How the names of unfinished files end.
@@ -28,7 +29,53 @@ pub(super) struct Folder {
     target: PathBuf,
     writable: bool,
     /// The file that is about to be replaced, for its lock.
-    _held: Option<File>,
+    _held: Option<Locked>,
+}
+
+/// A file, locked unless it is only read.
+#[derive(Debug)]
+pub(super) struct Locked(File);
+
+impl Locked {
+    fn new(path: &Path, file: File) -> Result<Self> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::SessionInUse { path: path.to_path_buf() }),
+            Err(TryLockError::Error(e)) => Err(Error::session_io(path, "cannot be locked", e)),
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing would do, were it not for programs that are being started by another thread: they have all our files
+        // for a moment, and the lock would be theirs.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Storage for Locked {
+    fn len(&mut self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.seek(SeekFrom::Start(at))?;
+        self.0.read_exact(into)
+    }
+
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.seek(SeekFrom::Start(at))?;
+        self.0.write_all(bytes)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
 }
 
 /// A number that no other file has.
@@ -50,13 +97,13 @@ impl Folder {
     }
 
     /// The place of a file, and the file, locked.
-    pub(super) fn open(path: &Path) -> Result<(Self, File)> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Locked)> {
         for _ in 0..ATTEMPTS {
             let target = regular(path)?;
             let file = OpenOptions::new().read(true).write(true).open(&target);
             let file = file.map_err(|e| Error::session_io(path, "cannot be opened for writing", e))?;
-            lock(path, &file)?;
-            if is_at(&file, &target) {
+            let file = Locked::new(path, file)?;
+            if is_at(&file.0, &target) {
                 return Ok((Self { path: path.to_path_buf(), target, writable: true, _held: None }, file));
             }
         }
@@ -64,10 +111,10 @@ impl Folder {
     }
 
     /// The place of a file, and the file, for reading.
-    pub(super) fn open_to_read(path: &Path) -> Result<(Self, File)> {
+    pub(super) fn open_to_read(path: &Path) -> Result<(Self, Locked)> {
         let target = regular(path)?;
         let file = File::open(&target).map_err(|e| Error::session_io(path, "cannot be opened", e))?;
-        Ok((Self { path: path.to_path_buf(), target, writable: false, _held: None }, file))
+        Ok((Self { path: path.to_path_buf(), target, writable: false, _held: None }, Locked(file)))
     }
 
     /// A place where nothing is yet, or a session that nobody has open.
@@ -78,7 +125,7 @@ impl Folder {
         }
         let (place, file) = Self::open(path)?;
         let mut start = Vec::new();
-        let read = (&file).take(8).read_to_end(&mut start);
+        let read = (&file.0).take(8).read_to_end(&mut start);
         read.map_err(|e| Error::session_io(path, "cannot be read", e))?;
         if !start.is_empty() && !Preamble::begins(&start) {
             return Err(Error::session(path, "is there and is no session file; take another name, or delete it first"));
@@ -113,7 +160,7 @@ impl Folder {
 
     /// Whether nobody is writing this file: it is not locked, or only by being another name of the session itself.
     fn is_abandoned(&self, path: &Path) -> bool {
-        File::open(path).is_ok_and(|file| is_at(&file, &self.target) || file.try_lock().is_ok())
+        File::open(path).is_ok_and(|file| is_at(&file, &self.target) || Locked::new(path, file).is_ok())
     }
 
     fn unfinished(&self, id: u64) -> PathBuf {
@@ -129,7 +176,7 @@ impl Folder {
 }
 
 impl Place for Folder {
-    type File = File;
+    type File = Locked;
 
     fn path(&self) -> &Path {
         &self.path
@@ -139,7 +186,7 @@ impl Place for Folder {
         if self.writable { Ok(()) } else { Err(Error::session(&self.path, "was opened for reading only")) }
     }
 
-    fn beside(&mut self, id: u64) -> Result<File> {
+    fn beside(&mut self, id: u64) -> Result<Locked> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
@@ -147,8 +194,7 @@ impl Place for Folder {
         let file = options
             .open(self.unfinished(id))
             .map_err(|e| Error::session_io(self.folder(), "no file can be made in this folder", e))?;
-        lock(&self.path, &file).inspect_err(|_| self.discard(id))?;
-        Ok(file)
+        Locked::new(&self.path, file).inspect_err(|_| self.discard(id))
     }
 
     fn publish(&mut self, id: u64, new: bool) -> Result<()> {
@@ -222,13 +268,6 @@ fn regular(path: &Path) -> Result<PathBuf> {
         meta if meta.is_dir() => Err(Error::session(path, "is a folder; name a file in it")),
         _ => Err(Error::session(path, "is no regular file")),
     }
-}
-
-fn lock(path: &Path, file: &File) -> Result<()> {
-    file.try_lock().map_err(|e| match e {
-        TryLockError::WouldBlock => Error::SessionInUse { path: path.to_path_buf() },
-        TryLockError::Error(e) => Error::session_io(path, "cannot be locked", e),
-    })
 }
 
 /// Whether `file` is what lies at `target` now.

@@ -7,8 +7,7 @@ use super::format::{
 };
 use super::{Header, ReadPage};
 use crate::{Error, Result};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Blocks that are looked through for a turn where none is known to begin (16 GiB): a bound for files that are one
@@ -24,30 +23,6 @@ pub(super) trait Storage {
     fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Returns once all that was written will outlast a power cut.
     fn sync(&mut self) -> io::Result<()>;
-}
-
-impl Storage for File {
-    fn len(&mut self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
-        self.seek(SeekFrom::Start(at))?;
-        self.read_exact(into)
-    }
-
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.seek(SeekFrom::Start(at))?;
-        self.write_all(bytes)
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        File::set_len(self, len)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
 
 /// A session file.

@@ -18,7 +18,7 @@ mod tests;
 pub use identity::Identity;
 
 use crate::Result;
-use folder::Folder;
+use folder::{Folder, Locked};
 use log::{Log, Storage};
 use std::path::Path;
 
@@ -84,7 +84,7 @@ impl SessionFile {
         Self::opened(folder, storage)
     }
 
-    fn opened(folder: Folder, storage: std::fs::File) -> Result<Opened> {
+    fn opened(folder: Folder, storage: Locked) -> Result<Opened> {
         let (session, turn, notice) = Session::open(folder, storage)?;
         let header = session.log.header().clone();
         Ok(Opened { file: Self(session), header, turn, notices: Vec::from_iter(notice) })
@@ -147,34 +147,38 @@ struct Session<P: Place> {
     floor: u64,
     /// Where rewriting failed: so many bytes of no use before it is tried again.
     put_off: u64,
+    /// A power cut may still undo the last rewriting.
+    unsettled: bool,
 }
 
 impl<P: Place> Session<P> {
     fn create(mut place: P, header: &Header) -> Result<Self> {
         let log = Self::replacement(&mut place, header, true, |_| Ok(()))?;
         place.settle()?;
-        Ok(Self { place, log, floor: FLOOR, put_off: 0 })
+        Ok(Self { place, log, floor: FLOOR, put_off: 0, unsettled: false })
     }
 
     fn open(place: P, storage: P::File) -> Result<(Self, Option<Turn>, Option<String>)> {
         let found = Log::open(place.path(), storage)?;
         let turn = found.state.map(|state| Turn { state, pages: found.log.pages() });
-        Ok((Self { place, log: found.log, floor: FLOOR, put_off: 0 }, turn, found.notice))
+        Ok((Self { place, log: found.log, floor: FLOOR, put_off: 0, unsettled: false }, turn, found.notice))
     }
 
     fn write_whole(mut place: P, header: &Header, state: &[u8], pages: usize, read: ReadPage<'_>) -> Result<Self> {
         let log = Self::replacement(&mut place, header, false, |log| log.append(state, pages, 0, read))?;
         place.settle()?;
-        Ok(Self { place, log, floor: FLOOR, put_off: 0 })
+        Ok(Self { place, log, floor: FLOOR, put_off: 0, unsettled: false })
     }
 
     fn commit(&mut self, state: &[u8], pages: usize, changed: usize, read: ReadPage<'_>) -> Result<()> {
         self.place.writable()?;
+        // A turn in a file that may vanish is not saved.
+        self.settle()?;
         let (len, live) = self.log.sizes(state.len(), pages, changed);
         let waste = len.saturating_sub(live);
         if waste > live.max(self.floor).max(self.put_off) {
             match self.compact(state, pages, changed, read) {
-                Ok(()) => return self.place.settle(),
+                Ok(()) => return self.settle(),
                 // Appending may still do: there may be no room for two files, or the folder may not be ours.
                 Err(_) => self.put_off = waste.saturating_mul(2),
             }
@@ -185,7 +189,16 @@ impl<P: Place> Session<P> {
     fn rewrite(&mut self, header: &Header, state: &[u8], pages: usize, read: ReadPage<'_>) -> Result<()> {
         self.place.writable()?;
         self.log = Self::replacement(&mut self.place, header, false, |log| log.append(state, pages, 0, read))?;
-        self.place.settle()
+        self.unsettled = true;
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if self.unsettled {
+            self.place.settle()?;
+            self.unsettled = false;
+        }
+        Ok(())
     }
 
     /// Puts a new file with one turn in the place of this one. Pages that did not change are copied.
@@ -201,7 +214,7 @@ impl<P: Place> Session<P> {
             read(index, into)
         };
         self.log = Self::replacement(&mut self.place, &header, false, |log| log.append(state, pages, 0, &mut either))?;
-        self.put_off = 0;
+        (self.put_off, self.unsettled) = (0, true);
         Ok(())
     }
 
