@@ -222,6 +222,14 @@ impl Config {
         format!("{}.{key}", self.architecture)
     }
 
+    /// Feeds every key and value to `put`, in an order that does not change.
+    pub(crate) fn visit(&self, put: &mut dyn FnMut(&[u8])) {
+        match &self.source {
+            Source::Json(json) => put(json.to_string().as_bytes()),
+            Source::Gguf(metadata) => metadata.visit(put),
+        }
+    }
+
     /// The metadata, where the container is GGUF.
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
         match &self.source {

@@ -1,5 +1,7 @@
 //! What can go wrong on this floor, in sentences that say what was found and what to do.
 
+use std::path::{Path, PathBuf};
+
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -130,10 +132,56 @@ pub enum Error {
         /// Why not.
         problem: String,
     },
+    /// A session file is not what it should be, or not where it should be.
+    #[error("{}: {why}", .path.display())]
+    Session {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found, and what would do.
+        why: String,
+    },
+    /// The operating system refused something about a session file.
+    #[error("{}: {doing}: {source}", .path.display())]
+    SessionIo {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, as in "cannot be written".
+        doing: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A session file is open elsewhere.
+    #[error("{}: this session is open elsewhere; close it there, or take another file", .path.display())]
+    SessionInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A page of a session file cannot be used. Its rows can be computed again.
+    #[error("{}: page {page}, at byte {offset}, {why}", .path.display())]
+    SessionPage {
+        /// The file.
+        path: PathBuf,
+        /// The page's index in the conversation.
+        page: usize,
+        /// Where it lies.
+        offset: u64,
+        /// What is wrong, as in "is damaged".
+        why: String,
+    },
     /// A step failed; the sequences in it were rolled back.
     #[error("the engine failed in a step: {0}")]
     Step(String),
     /// The engine's thread is gone.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl Error {
+    pub(crate) fn session(path: &Path, why: impl Into<String>) -> Self {
+        Error::Session { path: path.to_path_buf(), why: why.into() }
+    }
+
+    pub(crate) fn session_io(path: &Path, doing: &'static str, source: std::io::Error) -> Self {
+        Error::SessionIo { path: path.to_path_buf(), doing, source }
+    }
 }

@@ -1,5 +1,6 @@
 //! What is known of a model: its name, its sizes, the memory it takes.
 
+use crate::Identity;
 use crate::runner::Formats;
 use nano_kernels::KvFormat;
 use nano_models::{Plan, Spec};
@@ -26,6 +27,8 @@ pub struct ModelInfo {
     pub formats: Formats,
     /// What it takes of memory.
     pub memory: Memory,
+    /// What rows in a session file belong to. Absent for a runner that a test made up.
+    pub identity: Option<Identity>,
     /// The chat template's name.
     pub template: Option<String>,
     /// Tokens that end a turn.

@@ -30,7 +30,6 @@ mod edit;
 #[cfg(test)]
 mod equality_tests;
 mod error;
-#[allow(dead_code, unused_imports)] // the engine's side follows
 mod functions;
 mod generate;
 mod info;
@@ -46,6 +45,8 @@ mod sample;
 mod schedule;
 mod segments;
 mod sequence;
+#[allow(dead_code)] // until conversations use it
+mod session;
 mod stats;
 mod stop;
 mod stream;
@@ -66,6 +67,7 @@ pub use penalty::PENALTY_WINDOW;
 pub use reply::{Reply, ReplyStream};
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
+pub use session::Identity;
 pub use stats::Stats;
 
 // What the signatures above speak of, so that users need no other crate.

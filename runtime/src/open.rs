@@ -2,7 +2,7 @@
 
 use crate::memory::fit;
 use crate::runner::{Device, Limits, Machine};
-use crate::{Error, Memory, ModelInfo, NanoModel, Result};
+use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
 use nano_models::{Checkpoint, LoadOptions, Quantization, Spec, Tokenizer};
 use nano_templates::Template;
@@ -112,6 +112,8 @@ impl ModelInfo {
 /// A checkpoint whose weights are not read yet, and what was decided about it.
 struct Opened {
     checkpoint: Box<dyn Checkpoint>,
+    /// The checkpoint's fingerprint.
+    weights: String,
     spec: Spec,
     device: Device,
     gpu: Option<String>,
@@ -140,6 +142,8 @@ impl Opened {
         let (machine, notice) = options.device.find(float32(options))?;
         let checkpoint = nano_models::open(path)?;
         let spec = Spec::read(&*checkpoint)?;
+        // Before loading, which gives back what this brings into memory.
+        let weights = nano_models::fingerprint(&*checkpoint)?;
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let logits_rows = (LOGITS / spec.vocab.max(1)).clamp(SEQUENCES, 4 * SEQUENCES);
         let rows = machine.rows();
@@ -186,7 +190,10 @@ impl Opened {
         };
         let memory = Memory::new(&plan, fit.context);
         let (device, gpu) = (machine.device(), machine.name());
-        Ok((Self { checkpoint, spec, device, gpu, load, kv, limits, memory, budget: granted, notices }, machine))
+        Ok((
+            Self { checkpoint, weights, spec, device, gpu, load, kv, limits, memory, budget: granted, notices },
+            machine,
+        ))
     }
 
     /// The template that was asked for, or the model's own. One that cannot be used is no reason not to load: a
@@ -203,7 +210,7 @@ impl Opened {
     }
 
     fn info(&self, path: &Path, tokenizer: &Tokenizer, template: Option<&Template>) -> ModelInfo {
-        ModelInfo {
+        let info = ModelInfo {
             name: name(path),
             spec: Some(self.spec.clone()),
             device: self.device.as_str(),
@@ -215,7 +222,10 @@ impl Opened {
             template: template.map(|t| t.name().to_owned()),
             stop_tokens: tokenizer.stop().to_vec(),
             ..ModelInfo::default()
-        }
+        };
+        let weights = self.weights.clone();
+        let identity = Identity::new(&info, weights, self.load.quantization, self.kv, template);
+        ModelInfo { identity: Some(identity), ..info }
     }
 }
 

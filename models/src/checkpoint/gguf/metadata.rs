@@ -35,6 +35,20 @@ impl Metadata {
         (0..array.len).map(move |_| cursor.value(kind))
     }
 
+    /// Feeds every key and value to `put`, sorted by key; lists as they lie in the file.
+    pub(crate) fn visit(&self, put: &mut dyn FnMut(&[u8])) {
+        for (key, value) in &self.values {
+            put(key.as_bytes());
+            match value {
+                Value::Array(array) => {
+                    put(format!("{:?} {}", array.kind, array.len).as_bytes());
+                    put(self.map.get(array.range.clone()).unwrap_or_default());
+                }
+                value => put(format!("{value:?}").as_bytes()),
+            }
+        }
+    }
+
     pub(crate) fn item(&self, key: &str) -> Option<Item<'_>> {
         self.get(key).map(|value| Item::gguf(self, value))
     }
