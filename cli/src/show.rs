@@ -100,13 +100,13 @@ impl Show {
                     started = true;
                     self.text(&text)?;
                 }
-                Ok(Event::Text(_)) => {}
                 Ok(Event::Done(output)) => {
                     if !self.streaming && !output.text.is_empty() {
                         self.text(&output.text)?;
                     }
                     return Ok(Ok(*output));
                 }
+                Ok(_) => {}
                 Err(error) => {
                     // What was shown of it becomes a line of its own.
                     if started && !self.json {

@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!();
                 eprintln!("{} tokens at {:.1} tokens/s", stats.output_tokens, stats.decode_rate());
             }
+            _ => {}
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     println!();
                     eprintln!("{} tokens fed, {} reused", output.stats.input_tokens, output.stats.reused_tokens);
                 }
+                _ => {}
             }
         }
     }

@@ -110,6 +110,7 @@ impl Finish {
 
 /// One thing that happened.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// New text: whole characters, and nothing that may belong to a stop string.
     Text(String),

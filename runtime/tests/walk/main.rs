@@ -407,7 +407,7 @@ fn listen(reply: nano_runtime::Reply<'_>, next: &mut Expected) -> Result<(Output
                 next.dropped = true;
             }
             Event::Done(output) => return Ok((*output, overflown)),
-            Event::Text(_) | Event::Call(_) => {}
+            _ => {}
         }
     }
     Err(Error::Stopped)
