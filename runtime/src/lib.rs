@@ -42,6 +42,7 @@ mod penalty;
 mod reply;
 mod runner;
 mod sample;
+mod saved;
 mod schedule;
 mod segments;
 mod sequence;
@@ -67,6 +68,7 @@ pub use penalty::PENALTY_WINDOW;
 pub use reply::{Reply, ReplyStream};
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
+pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
 

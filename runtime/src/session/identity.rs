@@ -43,6 +43,11 @@ impl Identity {
         }
     }
 
+    /// The same with another template.
+    pub(crate) fn with_template(self, template: &Template) -> Self {
+        Self { template: described(template), ..self }
+    }
+
     /// What differs from `there`, which a file says it belongs to, as in "the weights and the KV cache's format (f16
     /// there, q8 here)"; `None` if nothing does.
     pub fn difference(&self, there: &Identity) -> Option<String> {

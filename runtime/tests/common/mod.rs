@@ -328,10 +328,10 @@ impl Runner for Fake {
         PAGE_ROWS * 17
     }
 
-    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
-        let slots = &self.slots[page as usize * PAGE_ROWS..][..PAGE_ROWS];
+    fn read_page(&mut self, page: u32, rows: usize, into: &mut [u8]) -> Result<()> {
+        let slots = &self.slots[page as usize * PAGE_ROWS..][..rows];
+        into.fill(0);
         for (bytes, slot) in into.chunks_exact_mut(17).zip(slots) {
-            bytes.fill(0);
             if let Some(Slot { token, position, hash }) = slot {
                 bytes[0] = 1 + u8::from(hash.is_some());
                 bytes[1..5].copy_from_slice(&token.to_le_bytes());
