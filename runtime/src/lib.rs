@@ -53,7 +53,7 @@ pub use error::{Error, Result};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;
-pub use open::{LoadEvent, ModelOptions};
+pub use open::{LoadEvent, ModelOptions, choose_template};
 pub use penalty::PENALTY_WINDOW;
 pub use reply::Reply;
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
@@ -63,4 +63,4 @@ pub use stats::Stats;
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;
 pub use nano_models::{Quantization, Spec, Tokenizer};
-pub use nano_templates::{Content, Message, Part, Template, Vars};
+pub use nano_templates::{Choice, Content, Message, Part, Template, Vars};

@@ -84,10 +84,12 @@ impl Segment {
         match self.kind {
             Kind::Torn => None,
             Kind::Prompt => text.strip_prefix(whole),
-            // Many templates strip white space at a reply's ends: that does not make it another reply.
+            // Many templates strip white space at a reply's ends, or begin it with their own: that does not make it
+            // another reply.
             Kind::Reply => {
                 let forms = [whole, whole.trim_end(), whole.trim_start(), whole.trim()];
-                forms.into_iter().find_map(|form| text.strip_prefix(form))
+                let strip = |text: &'a str| forms.iter().find_map(|form| text.strip_prefix(form));
+                strip(text).or_else(|| strip(text.trim_start()))
             }
         }
     }

@@ -5,8 +5,8 @@ use crate::{Error, Template};
 
 /// What is known about a model.
 pub struct Clues<'a> {
-    /// The name of its file or folder.
-    pub name: &'a str,
+    /// The name of its file or folder, and others that it goes by; what the first says counts first.
+    pub names: &'a [&'a str],
     /// The name of its architecture, as in `llama` or `qwen2`.
     pub architecture: &'a str,
     /// The Jinja template that it brings.
@@ -40,10 +40,9 @@ pub fn choose(clues: &Clues) -> Choice {
         }
         None => {}
     }
-    let name = Name::new(clues.name);
-    let found = by_marks(clues, &name)
+    let found = by_marks(clues)
         .map(|(template, mark)| (template, format!("because the vocabulary has {mark}")))
-        .or_else(|| by_name(&name).map(|template| (template, format!("by the name {:?} alone", clues.name))));
+        .or_else(|| by_names(clues.names).map(|(template, name)| (template, format!("by the name {name:?} alone"))));
     let Some((found, why)) = found else { return Choice { template: None, notices } };
     notices.push(format!(
         "{lacks}, the built-in chat template {found} is taken, {why}; if replies look wrong, choose another with \
@@ -57,12 +56,13 @@ fn unusable(error: &Error) -> String {
 }
 
 /// Marks that a model family writes around turns. What a fine-tune adds to a vocabulary counts before what its base had.
-fn by_marks(clues: &Clues, name: &Name) -> Option<(&'static str, &'static str)> {
+fn by_marks(clues: &Clues) -> Option<(&'static str, &'static str)> {
     let has = |spellings: &[&str]| spellings.iter().all(|s| (clues.has)(s));
     // Some have the tokens of ChatML and speak otherwise: Phi 4 has a third one, StableLM does not use them.
     let chat_ml = has(&["<|im_start|>", "<|im_end|>"]) && !has(&["<|im_sep|>"]) && clues.architecture != "stablelm";
     if chat_ml {
-        let qwen = clues.architecture.starts_with("qwen") && name.part("qwen");
+        let named = clues.names.iter().any(|name| Name::new(name).part("qwen"));
+        let qwen = clues.architecture.starts_with("qwen") && named;
         let tools = has(&["<tool_call>", "</tool_call>"]);
         return Some(match (qwen, tools) {
             (true, _) => ("qwen", "<|im_start|> and the model is a Qwen"),
@@ -87,15 +87,23 @@ fn by_marks(clues: &Clues, name: &Name) -> Option<(&'static str, &'static str)> 
     has(&["[INST]", "[/INST]"]).then_some(("mistral", "[INST]"))
 }
 
-/// NanoLLM's table of names, in an order and with conditions that do not take one family for another. Names of models
-/// that were not taught to chat give nothing, as far as names tell.
+/// What the first name says that says something. Models that were not taught to chat get nothing, as far as names tell.
+fn by_names<'a>(names: &[&'a str]) -> Option<(&'static str, &'a str)> {
+    let base = |name: &&str| {
+        let name = Name::new(name);
+        ["base", "pt", "pretrain", "pretrained", "intermediate"].into_iter().any(|word| name.word(word))
+    };
+    if names.iter().any(base) {
+        return None;
+    }
+    names.iter().find_map(|name| Some((by_name(&Name::new(name))?, *name)))
+}
+
+/// NanoLLM's table of names, in an order and with conditions that do not take one family for another.
 fn by_name(name: &Name) -> Option<&'static str> {
     let part = |part| name.part(part);
     let word = |word| name.word(word);
     let tuned = word("instruct") || word("chat") || word("it");
-    if ["base", "pt", "pretrain", "pretrained", "intermediate"].into_iter().any(word) {
-        return None;
-    }
     if part("hermes") {
         return if part("hermes-2-pro") || part("hermes-3") {
             Some("chat-ml-tools")

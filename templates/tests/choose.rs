@@ -10,7 +10,7 @@ fn all<'a>(some: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn choice(name: &str, architecture: &str, own: Option<&str>, vocabulary: &[&str]) -> Choice {
-    choose(&Clues { name, architecture, own, has: &|spelling| vocabulary.contains(&spelling) })
+    choose(&Clues { names: &[name], architecture, own, has: &|spelling| vocabulary.contains(&spelling) })
 }
 
 fn chosen(name: &str, architecture: &str, vocabulary: &[&str]) -> Option<String> {
@@ -154,4 +154,17 @@ fn the_notice_says_what_why_and_what_else() {
     }
     let name = notice("vicuna-7b", &[]);
     assert!(name.contains("vicuna-v0 is taken, by the name \"vicuna-7b\" alone"), "{name}");
+}
+
+#[test]
+fn a_second_name_is_asked_where_the_first_says_nothing() {
+    let chosen = |names: &[&str]| {
+        choose(&Clues { names, architecture: "llama", own: None, has: &|_| false })
+            .template
+            .map(|t| t.name().to_owned())
+    };
+    assert_eq!(chosen(&["model", "Vicuna 7B v1.5"]).as_deref(), Some("vicuna-v1"));
+    assert_eq!(chosen(&["vicuna-7b-v1.5", "Llama 2"]).as_deref(), Some("vicuna-v1"));
+    assert_eq!(chosen(&["model-base", "Llama 2"]), None);
+    assert_eq!(chosen(&[]), None);
 }
