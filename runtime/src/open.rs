@@ -62,6 +62,8 @@ pub enum LoadEvent {
     },
     /// Something the user should know; a sentence.
     Notice(String),
+    /// The same about the chat template, which only a conversation needs.
+    Template(String),
 }
 
 impl NanoModel {
@@ -89,9 +91,10 @@ impl NanoModel {
         let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (runner, report) = loaded?;
         let (template, chosen) = opened.template(&options, &tokenizer, path)?;
-        for notice in report.notices.iter().chain(&numbered).chain(&chosen) {
+        for notice in report.notices.iter().chain(&numbered) {
             progress(LoadEvent::Notice(notice.clone()));
         }
+        chosen.into_iter().for_each(|notice| progress(LoadEvent::Template(notice)));
         let mut info = opened.info(path, &tokenizer, template.as_ref());
         info.formats = report.formats;
         info.load_time = started.elapsed().as_secs_f64();

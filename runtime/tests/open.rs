@@ -10,7 +10,7 @@ use std::path::Path;
 fn open(path: &Path, options: ModelOptions) -> Result<(NanoModel, Vec<String>), Error> {
     let mut notices = Vec::new();
     let model = NanoModel::open(path, options, |event| {
-        if let LoadEvent::Notice(notice) = event {
+        if let LoadEvent::Notice(notice) | LoadEvent::Template(notice) = event {
             notices.push(notice);
         }
     })?;

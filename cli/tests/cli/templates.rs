@@ -81,6 +81,7 @@ fn a_model_without_a_template_gets_one_with_a_word() {
         assert!(chat.stderr.contains(word), "{}", chat.stderr);
     }
     assert!(!with(&["-n", "1", "--prompt", "hi", "--chat-template", "chat-ml"]).stderr.contains("taken"));
+    assert_eq!(with(&["complete", "-n", "1", "--prompt", "hi", "--disable-stats"]).stderr, "", "only a chat needs one");
     assert_eq!(with(&["info", "--json"]).json()["template"], "chat-ml");
     let messages = folder.write("m.json", r#"[{"role": "user", "content": "hi"}]"#);
     let rendered = with(&["render", "--messages", messages.to_str().unwrap()]);
