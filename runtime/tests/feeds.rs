@@ -5,7 +5,9 @@ mod common;
 
 use common::{Fake, Shared, byte_spellings, limits, options};
 use nano_models::GgufVocab;
-use nano_runtime::{ChatHistory, ChatOptions, Finish, Limits, Message, NanoModel, Template, Tokenizer};
+use nano_runtime::{
+    ChatHistory, ChatOptions, Finish, GenerateOptions, Limits, Message, NanoModel, Template, Tokenizer,
+};
 
 /// The control tokens of all families.
 const CONTROL: [&str; 17] = [
@@ -221,4 +223,30 @@ fn what_a_function_returned_is_fed_as_a_turn_of_its_own() {
     chat.reply(&options()).unwrap().wait().unwrap();
     let fed = fed(&log);
     assert!(fed.starts_with(&format!("{}<tool_call>{{}}", case.second)), "{fed:?}");
+}
+
+/// D8: a template's stops become tokens of one model and stay strings of another, in whatever order they talk.
+#[test]
+fn stops_are_resolved_for_each_model_by_itself() {
+    let json = r#"{"user": "${MESSAGE}", "stop": ["<|user|>"]}"#;
+    let template = Template::nanollm("t.json", json).unwrap();
+    let chat = |tokenizer: Tokenizer, says: Vec<u32>| {
+        let limits = Limits { vocab: 273, ..limits() };
+        let (fake, _) = Fake::new(limits, move |tokens| says.get((tokens.len() - 1) % 3).copied().unwrap_or(0));
+        let model = NanoModel::with_runner(Box::new(fake), tokenizer, Some(template.clone())).unwrap();
+        model.chat(ChatOptions::default()).unwrap()
+    };
+    let token = ids("<|user|>")[0];
+    for _ in 0..2 {
+        let mut one = chat(tokenizer("</s>"), vec![u32::from(b'a'), token]);
+        one.user("U");
+        let output = one.reply(&options()).unwrap().wait().unwrap();
+        assert_eq!((output.text.as_str(), output.stop_token), ("a", Some(token)));
+        // Here the same id is one of the words, and the stop is nine letters.
+        let mut other = chat(common::tokenizer(false), vec![u32::from(b'a'), token, u32::from(b'b')]);
+        other.user("U");
+        let output = other.reply(&GenerateOptions { max_new_tokens: 6, ..options() }).unwrap().wait().unwrap();
+        assert_eq!((output.stop_token, output.finish), (None, Finish::Length));
+        assert!(output.text.starts_with('a') && output.text.len() > 6, "{:?}", output.text);
+    }
 }

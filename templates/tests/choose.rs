@@ -36,6 +36,7 @@ fn a_broken_template_gives_way_with_a_word() {
     assert!(nothing.template.is_none() && nothing.notices.len() == 1);
 }
 
+/// D7.
 #[test]
 fn marks_in_the_vocabulary_come_before_the_name() {
     let tools = all(CHAT_ML, &["<tool_call>", "</tool_call>"]);
@@ -118,6 +119,7 @@ fn nanollms_table_of_names() {
     }
 }
 
+/// D7.
 #[test]
 fn what_nanollms_table_picked_wrongly() {
     for (name, expected) in [

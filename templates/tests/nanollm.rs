@@ -91,6 +91,7 @@ fn nanollm_neighbours_of_one_role_share_a_turn() {
     assert_eq!(single(json!(5)), Some((vec![], vec![vec![5]])));
 }
 
+/// D6.
 #[test]
 fn wrong_nanollm_files_name_the_file_and_the_key() {
     for (json, expected) in [
@@ -131,6 +132,7 @@ fn wrong_nanollm_files_name_the_file_and_the_key() {
     }
 }
 
+/// D6: a name is not needed.
 #[test]
 fn optional_keys_may_be_null_or_left_out() {
     let json = r#"{"name": null, "system_prompt": null, "user": "<${MESSAGE}>", "stop": null, "tool_call": null, "tool_spec": null}"#;

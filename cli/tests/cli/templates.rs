@@ -42,6 +42,7 @@ fn the_list() {
     );
 }
 
+/// D6: `--chat-template` takes a name, a file or `auto`.
 #[test]
 fn every_template_takes_part_in_a_chat() {
     let model = Model::new(&parrot());
@@ -65,6 +66,7 @@ fn every_template_takes_part_in_a_chat() {
     model.run(&args, "").failed_with(&["broken.json", "\"stop\"", "an object"]);
 }
 
+/// D6, D7.
 #[test]
 fn a_model_without_a_template_gets_one_with_a_word() {
     let folder = TempDir::new("no-template");
