@@ -19,6 +19,7 @@ mod prompts;
 mod render;
 mod show;
 mod style;
+mod templates;
 mod tokenize;
 
 use anyhow::Result;
@@ -65,6 +66,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Tokenize(args) => tokenize::tokenize(args, log),
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Render(args) => render::run(args, log),
+        Command::Templates(args) => templates::run(args),
         Command::Logits(args) => logits::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
         Command::Bench(args) => bench::run(args, log, started),
@@ -80,6 +82,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Tokenize(args) => &args.log,
         Command::Detokenize(args) => &args.log,
         Command::Render(args) => &args.log,
+        Command::Templates(args) => &args.log,
         Command::Logits(args) => &args.log,
         Command::Perplexity(args) => &args.log,
         Command::Bench(args) => &args.log,

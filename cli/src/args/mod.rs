@@ -65,6 +65,8 @@ pub enum Command {
     Detokenize(DetokenizeArgs),
     /// Print the prompt that a chat template makes of messages
     Render(RenderArgs),
+    /// List the built-in chat templates
+    Templates(TemplatesArgs),
     /// Print the logits after a list of tokens, as JSON
     Logits(LogitsArgs),
     /// Measure a model's perplexity on a text, as llama.cpp does
@@ -89,7 +91,8 @@ pub struct ChatArgs {
     /// What the model is told first: text, or a .txt or .json file
     #[arg(short, long, value_name = "TEXT|FILE", help_heading = "Conversation", allow_hyphen_values = true)]
     pub system_prompt: Option<String>,
-    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file; auto is the model's own
+    /// A built-in template's name (nano-chat templates lists them), a Jinja file or a NanoLLM-style .json file; auto is the
+    /// model's own, or one that suits its vocabulary or its name
     #[arg(long, value_name = "NAME|FILE", default_value = "auto", help_heading = "Conversation")]
     pub chat_template: String,
     #[command(flatten)]
@@ -180,7 +183,7 @@ pub struct RenderArgs {
     /// The model whose template and spellings of tokens to use
     #[arg(short, long, value_name = "PATH|ID", required_unless_present = "chat_template")]
     pub model: Option<String>,
-    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file
+    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file; auto is the one that suits the model
     #[arg(long, value_name = "NAME|FILE")]
     pub chat_template: Option<String>,
     /// A JSON file with a list of messages, as in the OpenAI API; - is stdin
@@ -195,6 +198,16 @@ pub struct RenderArgs {
     /// A variable for the template; may be repeated
     #[arg(long, value_name = "KEY=JSON", value_parser = key_value)]
     pub var: Vec<(String, serde_json::Value)>,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `templates`
+#[derive(Debug, Args)]
+pub struct TemplatesArgs {
+    /// One JSON array, with the templates' sources
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
     #[command(flatten)]
     pub log: LogArgs,
 }

@@ -56,8 +56,9 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     let system_prompt = args.system_prompt.as_deref().map(|value| system_prompt(value, log)).transpose()?;
     let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
     let template = named.map(Template::resolve).transpose()?;
-    let model = crate::model::open(&args.load, args.threads.threads, args.context.max_context_len, log)?;
-    let history = model.chat(ChatOptions { system_prompt, template, ..ChatOptions::default() })?;
+    let context = args.context.max_context_len;
+    let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
+    let history = model.chat(ChatOptions { system_prompt, ..ChatOptions::default() })?;
     let show = Show::new(&args.reply, args.reply_color, terminals, interrupts.clone(), log.clone());
     let mut session = Session { history, options, show, log: log.clone(), last: None, failed: false };
 
