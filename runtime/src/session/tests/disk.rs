@@ -34,10 +34,12 @@ pub(super) enum Fate {
     AllButLast,
     /// Files are as long as they would be, and hold zeros.
     Zeros,
+    /// The same, and so do all blocks of the disk that were being written, whatever else was in them.
+    Torn,
 }
 
 impl Fate {
-    pub(super) const ALL: [Fate; 5] = [Fate::Kept, Fate::Lost, Fate::Last, Fate::AllButLast, Fate::Zeros];
+    pub(super) const ALL: [Fate; 6] = [Fate::Kept, Fate::Lost, Fate::Last, Fate::AllButLast, Fate::Zeros, Fate::Torn];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -111,7 +113,7 @@ impl Disk {
                 Op::Write(file, ..) | Op::Cut(file, _) => pending.entry(file).or_default().push(op),
                 Op::Sync(file) => {
                     for op in pending.remove(&file).unwrap_or_default() {
-                        apply(&mut files, &op, false);
+                        apply(&mut files, &op, Fate::Kept);
                     }
                 }
                 Op::Publish(file) => renamed = Some(file),
@@ -123,13 +125,13 @@ impl Disk {
             let last = waiting.len() - 1;
             for (index, op) in waiting.iter().enumerate() {
                 let kept = match fate {
-                    Fate::Kept | Fate::Zeros => true,
+                    Fate::Kept | Fate::Zeros | Fate::Torn => true,
                     Fate::Lost => false,
                     Fate::Last => index == last,
                     Fate::AllButLast => index != last,
                 };
                 if kept {
-                    apply(&mut files, op, fate == Fate::Zeros);
+                    apply(&mut files, op, fate);
                 }
             }
         }
@@ -156,7 +158,7 @@ impl Disk {
             inner.budget = Some(0);
             if let Op::Write(file, at, data) = op {
                 let part = Op::Write(file, at, data[..left].to_vec());
-                apply(&mut inner.now.files, &part, false);
+                apply(&mut inner.now.files, &part, Fate::Kept);
                 inner.ops.push(part);
             }
             return Err(full());
@@ -170,21 +172,23 @@ impl Disk {
                 }
             }
             Op::Discard(file) => drop(inner.now.files.remove(file)),
-            op => apply(&mut inner.now.files, op, false),
+            op => apply(&mut inner.now.files, op, Fate::Kept),
         }
         inner.ops.push(op);
         Ok(())
     }
 }
 
-fn apply(files: &mut BTreeMap<u64, Vec<u8>>, op: &Op, zeros: bool) {
+fn apply(files: &mut BTreeMap<u64, Vec<u8>>, op: &Op, fate: Fate) {
     match op {
         Op::Write(file, at, data) => {
             let (bytes, at) = (files.get_mut(file).expect("a file that was made"), *at as usize);
             let end = at + data.len();
             bytes.resize(bytes.len().max(end), 0);
-            if !zeros {
-                bytes[at..end].copy_from_slice(data);
+            match fate {
+                Fate::Zeros => (),
+                Fate::Torn => bytes[at / 4096 * 4096..end].fill(0),
+                _ => bytes[at..end].copy_from_slice(data),
             }
         }
         Op::Cut(file, len) => files.get_mut(file).expect("a file that was made").resize(*len as usize, 0),
