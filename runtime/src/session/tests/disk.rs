@@ -30,8 +30,8 @@ pub(super) enum Fate {
     Lost,
     /// Of writes to one file, only the last is there.
     Last,
-    /// Of writes to one file, all but the last are there.
-    AllButLast,
+    /// Of writes to one file, all are there but this one, counted from the last.
+    AllBut(usize),
     /// Files are as long as they would be, and hold zeros.
     Zeros,
     /// The same, and so do all blocks of the disk that were being written, whatever else was in them.
@@ -39,7 +39,17 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    pub(super) const ALL: [Fate; 6] = [Fate::Kept, Fate::Lost, Fate::Last, Fate::AllButLast, Fate::Zeros, Fate::Torn];
+    pub(super) const ALL: [Fate; 9] = [
+        Fate::Kept,
+        Fate::Lost,
+        Fate::Last,
+        Fate::AllBut(0),
+        Fate::AllBut(1),
+        Fate::AllBut(2),
+        Fate::AllBut(3),
+        Fate::Zeros,
+        Fate::Torn,
+    ];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,6 +64,8 @@ struct Inner {
     ops: Vec<Op>,
     /// Bytes and operations that still succeed.
     budget: Option<usize>,
+    /// Whether what failed first was writing.
+    refused: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -96,6 +108,11 @@ impl Disk {
         self.0.borrow_mut().budget = budget;
     }
 
+    /// Whether it was in the middle of writing that the disk was full.
+    pub(super) fn refused_writing(&self) -> bool {
+        self.0.borrow().refused == Some(true)
+    }
+
     /// What the session's place may hold after a cut: when the first `ops` operations and `bytes` bytes of the next
     /// were done. Two files where a renaming may or may not have come to the disk.
     pub(super) fn after(&self, ops: usize, bytes: usize, fate: Fate) -> Vec<Vec<u8>> {
@@ -128,7 +145,7 @@ impl Disk {
                     Fate::Kept | Fate::Zeros | Fate::Torn => true,
                     Fate::Lost => false,
                     Fate::Last => index == last,
-                    Fate::AllButLast => index != last,
+                    Fate::AllBut(lost) => index + lost != last,
                 };
                 if kept {
                     apply(&mut files, op, fate);
@@ -155,6 +172,7 @@ impl Disk {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         // Cutting off and removing take no room.
         if cost > left && !matches!(op, Op::Cut(..) | Op::Discard(_)) {
+            inner.refused.get_or_insert(matches!(op, Op::Write(..)));
             inner.budget = Some(0);
             if let Op::Write(file, at, data) = op {
                 let part = Op::Write(file, at, data[..left].to_vec());
