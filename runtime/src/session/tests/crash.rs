@@ -84,6 +84,22 @@ fn a_rewritten_file_is_the_old_or_the_new_whenever_the_power_goes() {
 }
 
 #[test]
+fn a_file_that_is_given_to_another_model_is_the_old_or_the_new_whenever_the_power_goes() {
+    let (disk, mut session, _) = written();
+    let (before, after) = (conversation()[3].0.clone(), Content::new("other", &[7, 8]));
+    let from = disk.ops();
+    let other = Header { identity: Identity { weights: "other".into(), ..header().identity }, ..header() };
+    let read = &mut |index: usize, into: &mut Vec<u8>| {
+        into.extend(&after.pages[index]);
+        Ok(())
+    };
+    session.rewrite(&other, &after.state, 2, read).unwrap();
+    let [old, new] = cut_everywhere(&disk, from, [Some(&before), Some(&after)]);
+    assert!(old > 100 && new > 0, "{old} and {new}");
+    cut_everywhere(&disk, disk.ops(), [Some(&after)]);
+}
+
+#[test]
 fn a_file_is_rewritten_when_most_of_it_is_waste() {
     let disk = Disk::default();
     let mut session = Session::create(disk.place(), &header()).unwrap();
