@@ -265,6 +265,18 @@ fn of_two_that_make_the_same_session_one_does() {
 }
 
 #[test]
+fn a_lock_is_given_back_though_others_have_the_file() {
+    // A program that another thread is starting has copies of our files for a moment.
+    let dir = TempDir::new("session");
+    let (path, file) = created(&dir);
+    drop(file);
+    let (_, file) = Folder::open(&path).unwrap();
+    let _copy = file.0.try_clone().unwrap();
+    drop(file);
+    SessionFile::open(&path).unwrap();
+}
+
+#[test]
 fn no_turn_is_lost_between_two_that_take_turns() {
     // Every commit here replaces the file, so that who waits for the lock may get that of a file that is no more.
     let dir = TempDir::new("session");
@@ -291,7 +303,7 @@ fn no_turn_is_lost_between_two_that_take_turns() {
 
 /// What the killed process says at its turn `turn`.
 fn said(turn: u64) -> Content {
-    let mut pages: Vec<u8> = (0..1 + turn as u8 % 7).collect();
+    let mut pages: Vec<u8> = (0..=(turn % 7) as u8).collect();
     *pages.last_mut().unwrap() = turn as u8;
     Content::new(&turn.to_string(), &pages)
 }
@@ -307,7 +319,7 @@ fn process() {
     let mut turn: u64 = turn.map_or(0, |turn| String::from_utf8(turn.state).unwrap().parse().unwrap());
     loop {
         turn += 1;
-        said(turn).commit(&mut file.0, (turn.saturating_sub(1) as usize % 7).min(turn as usize % 7)).unwrap();
+        said(turn).commit(&mut file.0, ((turn - 1) % 7).min(turn % 7) as usize).unwrap();
         println!("\n{turn}");
     }
 }
