@@ -52,6 +52,23 @@ fn a_gguf_file_and_a_folder_talk() {
 }
 
 #[test]
+fn a_model_is_told_from_others() {
+    let (_file, path) = parrot().temp_gguf();
+    let identity = |options: &ModelOptions| ModelInfo::read(&path, options).unwrap().identity.unwrap();
+    let one = identity(&options());
+    assert_eq!(open(&path, options()).unwrap().0.info().identity.as_ref(), Some(&one));
+    assert_eq!((one.model.as_str(), one.quantization.as_str(), one.kv_format.as_str()), ("parrot", "none", "f16"));
+    let other = ModelOptions { quantization: Some(Quantization::F32), ..options() };
+    assert_eq!(
+        identity(&other).difference(&one).unwrap(),
+        "the quantization (none there, f32 here) and the KV cache's format (f16 there, f32 here)"
+    );
+    let (_file, path) = Parrot::new(&[&["Bye", "."]]).temp_gguf();
+    let other = ModelInfo::read(&path, &options()).unwrap().identity.unwrap();
+    assert_eq!(other.difference(&one).unwrap(), "the weights and the chat template");
+}
+
+#[test]
 fn progress_ends_at_its_total() {
     let (_file, path) = parrot().temp_gguf();
     let mut last = (0, 0);
