@@ -39,6 +39,7 @@ mod model;
 mod open;
 mod overflow;
 mod penalty;
+mod prompt;
 mod reply;
 mod runner;
 mod sample;
@@ -48,6 +49,8 @@ mod segments;
 mod sequence;
 #[allow(dead_code)] // until conversations use it
 mod session;
+#[cfg(test)]
+mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
