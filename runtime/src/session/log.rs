@@ -58,12 +58,12 @@ struct Complete {
 }
 
 impl<S: Storage> Log<S> {
-    /// Writes the header of a new file.
-    pub(super) fn create(path: &Path, mut storage: S, id: u64, header: &Header) -> Result<Self> {
+    /// Writes the header of a new file. Its turns are numbered from the one after `number`.
+    pub(super) fn create(path: &Path, mut storage: S, id: u64, header: &Header, number: u64) -> Result<Self> {
         let (preamble, bytes) = Preamble::new(id, header).map_err(|why| Error::session(path, why))?;
         storage.write_at(0, &bytes).map_err(|e| Error::session_io(path, "cannot be written", e))?;
         let end = preamble.bytes;
-        Ok(Self { path: path.to_path_buf(), storage, preamble, end, number: 0, table: Vec::new(), tail: false })
+        Ok(Self { path: path.to_path_buf(), storage, preamble, end, number, table: Vec::new(), tail: false })
     }
 
     /// Finds the last complete turn.
@@ -87,6 +87,11 @@ impl<S: Storage> Log<S> {
 
     pub(super) fn header(&self) -> &Header {
         &self.preamble.header
+    }
+
+    /// The number of the last complete turn, or 0.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn pages(&self) -> usize {
@@ -146,7 +151,9 @@ impl<S: Storage> Log<S> {
         let kept = self.kept(pages, changed);
         let start = self.end.next_multiple_of(BLOCK);
         let (fresh, all, bytes) = ((pages - kept) as u64, pages as u64, state.len() as u64);
-        let head = Head { start, number: self.number + 1, fresh, pages: all, state: bytes };
+        // A hostile file may say that it is at the last number there is.
+        let number = self.number.saturating_add(1);
+        let head = Head { start, number, fresh, pages: all, state: bytes };
         let Some(extent) = head.extent(page_bytes as u64, u64::MAX) else {
             let why =
                 format!("{pages} pages and {bytes} bytes of messages are too much: {MAX_RECORD} bytes can be listed");
@@ -179,7 +186,7 @@ impl<S: Storage> Log<S> {
         bytes.extend(Trailer { start, sum }.encode(id));
         self.storage.write_at(extent.record, &bytes).map_err(unwritten)?;
         self.storage.sync().map_err(unwritten)?;
-        (self.end, self.number, self.table) = (extent.end, self.number + 1, table);
+        (self.end, self.number, self.table) = (extent.end, number, table);
         Ok(())
     }
 
