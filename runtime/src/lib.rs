@@ -52,6 +52,8 @@ mod worker;
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use functions::support as macros;
 pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
@@ -65,5 +67,6 @@ pub use stats::Stats;
 
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;
+pub use nano_macros::{Argument, bot_function, bot_functions};
 pub use nano_models::{Quantization, Spec, Tokenizer};
 pub use nano_templates::{Content, Message, Part, Template, Vars};

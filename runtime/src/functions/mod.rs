@@ -11,6 +11,7 @@ mod literal;
 mod running;
 mod scanner;
 mod schema;
+pub mod support;
 
 pub use argument::{Argument, Returned, kinds};
 pub use function::{BotFunction, Closure, Parameter};
