@@ -1,5 +1,7 @@
 //! What can go wrong on this floor, in sentences that say what was found and what to do.
 
+use std::path::PathBuf;
+
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -119,6 +121,14 @@ pub enum Error {
         /// Its name.
         name: String,
         /// Why not.
+        problem: String,
+    },
+    /// A file of functions that cannot be used.
+    #[error("the functions file {} cannot be used: {problem}", path.display())]
+    FunctionsFile {
+        /// The file.
+        path: PathBuf,
+        /// The entry, the field, what is wrong.
         problem: String,
     },
     /// A step failed; the sequences in it were rolled back.

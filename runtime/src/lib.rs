@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod cache;
 mod chat;
 #[cfg(test)]
@@ -49,6 +50,7 @@ mod stream;
 mod transcript;
 mod worker;
 
+pub use board::{Board, Clock, Rails, Watch};
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use error::{Error, Result};
