@@ -268,7 +268,8 @@ impl PagePool {
     }
 
     /// Pages that nobody owns.
-    pub(crate) fn free(&self) -> usize {
+    #[cfg(test)]
+    fn free(&self) -> usize {
         let state = lock(&self.state);
         state.free.len() + self.pages - state.owners.len()
     }

@@ -1,15 +1,14 @@
 //! A conversation: messages for people, segments and a cache for the model, and a turn that moves all three together or
-//! not at all. What may be done to a history besides talking is in `edit`, what happens when the context is full in
+//! not at all. How messages become a prompt is in `prompt`, what may be done to a history besides talking in `edit`, what happens when the context is full in
 //! `overflow`, a reply under way in `reply`.
 
 use crate::cache::KvCache;
 use crate::overflow::Overflow;
 use crate::reply::{Plan, Reply, ReplyStream};
-use crate::segments::{Placed, Prompt, Segment, Segments, common_prefix, encode_start};
+use crate::segments::{Segment, Segments, common_prefix};
 use crate::{BotFunctions, Error, Event, GenerateOptions, NanoModel, Result};
 use nano_models::Tokenizer;
-use nano_templates::{Content, Message, Template, Vars};
-use serde_json::Value;
+use nano_templates::{Message, Template, Vars};
 use std::time::Instant;
 
 /// How to start a conversation.
@@ -26,7 +25,8 @@ pub struct ChatOptions {
     pub overflow: Overflow,
     /// Functions that the model may call in the middle of a reply.
     pub functions: BotFunctions,
-    /// Tell the model about its functions at the end of the system prompt.
+    /// Tell the model about its functions: at the end of the system prompt or, where the template knows none, before
+    /// the user's first words.
     pub describe_functions: bool,
 }
 
@@ -58,13 +58,15 @@ impl Default for ChatOptions {
 pub struct ChatHistory {
     pub(crate) model: NanoModel,
     pub(crate) template: Template,
-    vars: Vars,
+    pub(crate) vars: Vars,
     /// Stops of the template: those that are single tokens, and the others.
     stop_tokens: Vec<u32>,
     stop_strings: Vec<String>,
     pub(crate) overflow: Overflow,
-    functions: BotFunctions,
-    describe_functions: bool,
+    pub(crate) functions: BotFunctions,
+    pub(crate) describe_functions: bool,
+    /// What is said of the functions before the user's first words, where the template knows no system prompt.
+    pub(crate) preface: Option<String>,
     pub(crate) state: State,
     /// Holds a beginning of the segments' tokens. Absent while a reply has it.
     pub(crate) cache: Option<KvCache>,
@@ -136,6 +138,7 @@ impl ChatHistory {
             overflow,
             functions,
             describe_functions,
+            preface: None,
             state: State::default(),
             cache,
             open: None,
@@ -185,15 +188,16 @@ impl ChatHistory {
         if !current {
             return Err(Error::StaleReply);
         }
-        match stream.into_parts() {
-            Ok((plan, ended)) => {
+        let (plan, ended) = stream.into_parts();
+        match ended {
+            Ok(ended) => {
                 self.open = None;
                 self.commit(plan, ended);
                 self.state.messages.last().ok_or(Error::NoMessage)
             }
             Err((error, cache)) => {
                 self.roll_back(Some(cache));
-                Err(error)
+                Err(*error)
             }
         }
     }
@@ -224,7 +228,9 @@ impl ChatHistory {
     /// nothing if it is the one there is.
     pub fn set_system_prompt(&mut self, text: Option<String>) {
         self.settle();
-        if self.system_prompt() != self.with_functions(text.clone()) {
+        let same = self.system_prompt()
+            == if self.preface.is_some() { text.clone() } else { self.with_functions(text.clone()) };
+        if !same {
             self.start_over(text);
         }
     }
@@ -296,23 +302,22 @@ impl ChatHistory {
 
     fn start_over(&mut self, system: Option<String>) {
         self.state = State::default();
-        if let Some(text) = self.with_functions(system) {
+        self.preface = None;
+        let ask = Message::user("?");
+        let described = self.with_functions(system.clone());
+        let refused = |text: &String| self.render(&[Message::system(text), ask.clone()], true).is_err();
+        let system =
+            if described != system && described.as_ref().is_some_and(refused) && self.render(&[ask], true).is_ok() {
+                self.preface = Some(self.functions.docs());
+                system
+            } else {
+                described
+            };
+        if let Some(text) = system {
             self.state.push(Message::system(text));
             self.state.settled = 1;
         }
         self.cut(0);
-    }
-
-    /// A system prompt with the description of the functions.
-    fn with_functions(&self, system: Option<String>) -> Option<String> {
-        if self.functions.is_empty() || !self.describe_functions {
-            return system;
-        }
-        let docs = self.functions.docs();
-        Some(match system.filter(|text| !text.is_empty()) {
-            Some(text) => format!("{}\n\n{docs}", text.trim_end()),
-            None => docs,
-        })
     }
 
     /// The same conversation on another cache.
@@ -326,6 +331,7 @@ impl ChatHistory {
             overflow: self.overflow,
             functions: self.functions.clone(),
             describe_functions: self.describe_functions,
+            preface: self.preface.clone(),
             state: self.state.clone(),
             cache,
             open: None,
@@ -402,62 +408,6 @@ impl ChatHistory {
     pub(crate) fn cut(&mut self, rows: usize) {
         self.cache.get_or_insert_with(|| self.model.cache()).truncate(rows);
     }
-
-    /// The prompt that comes next, and its text.
-    pub(crate) fn next_prompt(&self) -> Result<(Prompt, String)> {
-        if self.state.messages.last().is_none_or(|m| m.role == "assistant") {
-            return Err(Error::NoMessage);
-        }
-        self.follow(&self.state.segments)
-    }
-
-    /// The prompt of all messages, with as much of these segments as fits.
-    pub(crate) fn follow(&self, segments: &Segments) -> Result<(Prompt, String)> {
-        let text = self.render(&self.state.messages, true)?;
-        let prompt = segments.follow(&text, self.model.tokenizer(), |kept| self.placed(kept))?;
-        Ok((prompt, text))
-    }
-
-    /// The replies after the first `kept`, with the text before each.
-    fn placed(&self, kept: usize) -> Vec<Placed<'_>> {
-        let State { messages, said, .. } = &self.state;
-        let replies = said.iter().enumerate().filter_map(|(i, said)| Some((i, said.reply.as_ref()?)));
-        let place = |(i, reply)| Some(Placed { before: self.render(&messages[..i], true).ok()?, reply });
-        replies.skip(kept).filter_map(place).collect()
-    }
-
-    /// The prompt for a conversation of the system prompt and one message.
-    fn probe(&self, text: &str) -> Result<Vec<u32>> {
-        let mut messages = self.state.messages.clone();
-        messages.push(Message::user(text));
-        encode_start(&self.render(&messages, true)?, self.model.tokenizer())
-    }
-
-    /// The text of messages, and of the words that make the model answer.
-    pub(crate) fn render(&self, messages: &[Message], answer: bool) -> Result<String> {
-        let hidden: Vec<Message> = messages.iter().map(|m| self.hide(m)).collect();
-        if answer {
-            return Ok(self.template.render(&hidden, &self.vars)?);
-        }
-        let vars = Vars { add_generation_prompt: false, ..self.vars.clone() };
-        Ok(self.template.render(&hidden, &vars)?)
-    }
-
-    /// The message with all spellings of control tokens in its texts hidden.
-    fn hide(&self, message: &Message) -> Message {
-        let tokenizer = self.model.tokenizer();
-        let hide = |text: &mut String| *text = tokenizer.hide_control(text);
-        let mut message = message.clone();
-        match &mut message.content {
-            Content::Text(text) => hide(text),
-            Content::Parts(parts) => parts.iter_mut().flat_map(|p| &mut p.text).for_each(hide),
-            Content::None | Content::Absent => {}
-        }
-        message.name.iter_mut().chain(&mut message.reasoning_content).for_each(hide);
-        let values = message.tool_calls.iter_mut().flatten().chain(message.other.values_mut());
-        values.for_each(|value| hide_strings(value, &hide));
-        message
-    }
 }
 
 impl State {
@@ -480,15 +430,5 @@ impl State {
             self.segments.truncate(start);
             self.starts.truncate(len);
         }
-    }
-}
-
-/// Hides in all strings of a value.
-fn hide_strings(value: &mut Value, hide: &impl Fn(&mut String)) {
-    match value {
-        Value::String(text) => hide(text),
-        Value::Array(values) => values.iter_mut().for_each(|v| hide_strings(v, hide)),
-        Value::Object(fields) => fields.values_mut().for_each(|v| hide_strings(v, hide)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

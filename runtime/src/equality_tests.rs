@@ -162,8 +162,8 @@ impl Walk {
         match what {
             0 => drop(history.undo()),
             1 => drop(history.pop(message)),
-            2 => drop(history.remove(message.min(1)..message, Removal::Exact).unwrap()),
-            3 => drop(history.edit(message, text)),
+            2 => assert_eq!(history.remove(message.min(1)..message, Removal::Exact).unwrap().how, Removal::Exact),
+            3 => assert_eq!(history.edit(message, text).is_ok(), message < history.messages().len()),
             4 => self.chats[1 - chat] = self.chats[chat].fork(),
             5 => drop(history.regenerate(&options).map(|reply| reply.wait())),
             6 => {
@@ -218,7 +218,7 @@ fn incremental_equals_fresh() {
         let chat = |overflow| model.chat(ChatOptions { overflow, ..ChatOptions::default() }).unwrap();
         let chats = overflow.map(chat).into_iter().collect();
         let mut walk = Walk { random: seed, chats, seen, fail, folder: TempDir::new("walk") };
-        (0..400).for_each(|_| walk.step());
+        (0..300).for_each(|_| walk.step());
 
         // The same model with one thread, which sees every sequence alone and in chunks of its own.
         let fresh = NanoModel::assemble(load(&*checkpoint, 1, kv), tokenizer, None, ModelInfo::default()).unwrap();

@@ -168,6 +168,14 @@ pub enum Error {
         /// What is wrong, as in "is damaged".
         why: String,
     },
+    /// A file of functions that cannot be used.
+    #[error("the functions file {} cannot be used: {problem}", path.display())]
+    FunctionsFile {
+        /// The file.
+        path: PathBuf,
+        /// The entry, the field, what is wrong.
+        problem: String,
+    },
     /// A step failed; the sequences in it were rolled back.
     #[error("the engine failed in a step: {0}")]
     Step(String),

@@ -119,23 +119,24 @@ impl ReplyStream {
     }
 
     /// Ends the reply where it is.
-    pub(crate) fn into_parts(mut self) -> std::result::Result<(Plan, Ended), (Error, KvCache)> {
+    pub(crate) fn into_parts(mut self) -> (Plan, std::result::Result<Ended, (Box<Error>, KvCache)>) {
         let mut failed = None;
         if self.ended.is_none() {
             self.stop();
             failed = self.by_ref().find_map(std::result::Result::err);
         }
-        match self.ended {
-            Some(Ok(ended)) => Ok((self.plan, ended)),
-            Some(Err(cache)) => Err((failed.unwrap_or(Error::FailedReply), cache)),
-            None => Err((failed.unwrap_or(Error::Stopped), self.model.cache())),
-        }
+        let ended = match self.ended {
+            Some(Ok(ended)) => Ok(ended),
+            Some(Err(cache)) => Err((Box::new(failed.unwrap_or(Error::FailedReply)), cache)),
+            None => Err((Box::new(failed.unwrap_or(Error::Stopped)), self.model.cache())),
+        };
+        (self.plan, ended)
     }
 
     /// Ends it as if it had not been, and gives its cache back.
     fn into_cache(self) -> KvCache {
-        match self.into_parts() {
-            Ok((_, ended)) => ended.cache,
+        match self.into_parts().1 {
+            Ok(ended) => ended.cache,
             Err((_, cache)) => cache,
         }
     }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the thread is asked to do.
 enum Job {
-    Start(Sequence),
+    Start(Box<Sequence>),
     Task(Task),
 }
 
@@ -48,7 +48,7 @@ impl Worker {
 
     pub(crate) fn start(&self, sequence: Sequence) {
         let Some(inbox) = &self.inbox else { return sequence.fail(Error::Stopped) };
-        if let Err(SendError(Job::Start(unsent))) = inbox.send(Job::Start(sequence)) {
+        if let Err(SendError(Job::Start(unsent))) = inbox.send(Job::Start(Box::new(sequence))) {
             unsent.fail(Error::Stopped);
         }
         self.bell.ring();
@@ -146,7 +146,7 @@ impl Engine {
     fn admit(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(Job::Start(sequence)) => self.sequences.push(sequence),
+                Ok(Job::Start(sequence)) => self.sequences.push(*sequence),
                 Ok(Job::Task(task)) => self.tasks.push(task),
                 Err(error) => {
                     self.closed = error == TryRecvError::Disconnected;

@@ -10,9 +10,9 @@ use crate::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Blocks that are looked through for a turn where none is known to begin (16 GiB): a bound for files that are one
-/// large hole.
-const SEARCH: u64 = 1 << 22;
+/// Blocks that are looked through for a turn where none is known to begin (4 GiB): a bound for files that are one large
+/// hole.
+const SEARCH: u64 = 1 << 20;
 
 /// The bytes of an open file.
 pub(super) trait Storage {
@@ -58,12 +58,12 @@ struct Complete {
 }
 
 impl<S: Storage> Log<S> {
-    /// Writes the header of a new file.
-    pub(super) fn create(path: &Path, mut storage: S, id: u64, header: &Header) -> Result<Self> {
+    /// Writes the header of a new file. Its turns are numbered from the one after `number`.
+    pub(super) fn create(path: &Path, mut storage: S, id: u64, header: &Header, number: u64) -> Result<Self> {
         let (preamble, bytes) = Preamble::new(id, header).map_err(|why| Error::session(path, why))?;
         storage.write_at(0, &bytes).map_err(|e| Error::session_io(path, "cannot be written", e))?;
         let end = preamble.bytes;
-        Ok(Self { path: path.to_path_buf(), storage, preamble, end, number: 0, table: Vec::new(), tail: false })
+        Ok(Self { path: path.to_path_buf(), storage, preamble, end, number, table: Vec::new(), tail: false })
     }
 
     /// Finds the last complete turn.
@@ -87,6 +87,11 @@ impl<S: Storage> Log<S> {
 
     pub(super) fn header(&self) -> &Header {
         &self.preamble.header
+    }
+
+    /// The number of the last complete turn, or 0.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn pages(&self) -> usize {
@@ -146,7 +151,9 @@ impl<S: Storage> Log<S> {
         let kept = self.kept(pages, changed);
         let start = self.end.next_multiple_of(BLOCK);
         let (fresh, all, bytes) = ((pages - kept) as u64, pages as u64, state.len() as u64);
-        let head = Head { start, number: self.number + 1, fresh, pages: all, state: bytes };
+        // A hostile file may say that it is at the last number there is.
+        let number = self.number.saturating_add(1);
+        let head = Head { start, number, fresh, pages: all, state: bytes };
         let Some(extent) = head.extent(page_bytes as u64, u64::MAX) else {
             let why =
                 format!("{pages} pages and {bytes} bytes of messages are too much: {MAX_RECORD} bytes can be listed");
@@ -179,7 +186,7 @@ impl<S: Storage> Log<S> {
         bytes.extend(Trailer { start, sum }.encode(id));
         self.storage.write_at(extent.record, &bytes).map_err(unwritten)?;
         self.storage.sync().map_err(unwritten)?;
-        (self.end, self.number, self.table) = (extent.end, self.number + 1, table);
+        (self.end, self.number, self.table) = (extent.end, number, table);
         Ok(())
     }
 
@@ -223,23 +230,39 @@ impl<S: Storage> Log<S> {
         Ok(start.filter(|s| *s >= first && s.is_multiple_of(BLOCK)))
     }
 
-    /// Where turns begin that lie wholly in the file, complete or not: from head to head, and from block to block where
-    /// a head is damaged.
+    /// Where turns begin that lie wholly in the file, complete or not: from head to head, and where one is damaged, from
+    /// the next that can be found.
     fn starts(&mut self, len: u64) -> io::Result<Vec<u64>> {
-        let (mut at, mut searched) = (self.preamble.first(), 0);
+        let (mut at, mut left) = (self.preamble.first(), SEARCH);
         let mut out = Vec::new();
-        while searched < SEARCH && at.saturating_add(HEAD) <= len {
-            let Some(head) = self.head(at)? else {
-                searched += 1;
-                at += BLOCK;
-                continue;
-            };
+        while let Some(head) = self.search(at, len, &mut left)? {
             // A turn that goes on beyond the end of the file was the last.
             let Some(extent) = self.extent(&head, len) else { break };
-            out.push(at);
+            out.push(head.start);
             at = extent.end.next_multiple_of(BLOCK);
         }
         Ok(out)
+    }
+
+    /// The first head at or after `at`, among `left` blocks at most that hold none.
+    fn search(&mut self, mut at: u64, len: u64, left: &mut u64) -> io::Result<Option<Head>> {
+        // Most often it is where it should be; only then is it worth reading more.
+        let mut blocks = 1;
+        let mut bytes = Vec::new();
+        while *left > 0 && at.saturating_add(HEAD) <= len {
+            bytes.resize((blocks * BLOCK).min(len - at) as usize, 0);
+            self.storage.read_at(at, &mut bytes)?;
+            for block in bytes.chunks(BLOCK as usize) {
+                let head = block.first_chunk().and_then(|head| Head::decode(head, self.preamble.id, at));
+                if head.is_some() {
+                    return Ok(head);
+                }
+                at += BLOCK;
+            }
+            *left = left.saturating_sub(blocks);
+            blocks = 64;
+        }
+        Ok(None)
     }
 
     /// The turn at `start`, if it is complete. Its pages are not looked at.

@@ -136,7 +136,7 @@ trait Place {
     fn writable(&self) -> Result<()>;
     /// Makes an empty file beside the session, which is ours alone. `id` tells it from others.
     fn beside(&mut self, id: u64) -> Result<Self::File>;
-    /// Puts the file made by `beside` in the session's place. `new`: nothing may be there.
+    /// Puts the file made by `beside` in the session's place. With `new`, nothing may be there yet.
     fn publish(&mut self, id: u64, new: bool) -> Result<()>;
     /// Returns once a power cut will not undo `publish`.
     fn settle(&mut self) -> Result<()>;
@@ -158,7 +158,7 @@ struct Session<P: Place> {
 
 impl<P: Place> Session<P> {
     fn create(mut place: P, header: &Header) -> Result<Self> {
-        let log = Self::replacement(&mut place, header, true, |_| Ok(()))?;
+        let log = Self::replacement(&mut place, header, None, |_| Ok(()))?;
         place.settle()?;
         Ok(Self { place, log, floor: FLOOR, put_off: 0, unsettled: false })
     }
@@ -170,7 +170,7 @@ impl<P: Place> Session<P> {
     }
 
     fn write_whole(mut place: P, header: &Header, state: &[u8], pages: usize, read: ReadPage<'_>) -> Result<Self> {
-        let log = Self::replacement(&mut place, header, false, |log| log.append(state, pages, 0, read))?;
+        let log = Self::replacement(&mut place, header, Some(0), |log| log.append(state, pages, 0, read))?;
         place.settle()?;
         Ok(Self { place, log, floor: FLOOR, put_off: 0, unsettled: false })
     }
@@ -193,7 +193,8 @@ impl<P: Place> Session<P> {
 
     fn rewrite(&mut self, header: &Header, state: &[u8], pages: usize, read: ReadPage<'_>) -> Result<()> {
         self.place.writable()?;
-        self.log = Self::replacement(&mut self.place, header, false, |log| log.append(state, pages, 0, read))?;
+        let number = Some(self.log.number());
+        self.log = Self::replacement(&mut self.place, header, number, |log| log.append(state, pages, 0, read))?;
         self.unsettled = true;
         self.settle()
     }
@@ -208,7 +209,7 @@ impl<P: Place> Session<P> {
 
     /// Puts a new file with one turn in the place of this one. Pages that did not change are copied.
     fn compact(&mut self, state: &[u8], pages: usize, changed: usize, read: ReadPage<'_>) -> Result<()> {
-        let header = self.log.header().clone();
+        let (header, number) = (self.log.header().clone(), Some(self.log.number()));
         let old = &mut self.log;
         let copied = changed.min(old.pages());
         let mut either = |index: usize, into: &mut Vec<u8>| {
@@ -218,25 +219,25 @@ impl<P: Place> Session<P> {
             into.clear();
             read(index, into)
         };
-        self.log = Self::replacement(&mut self.place, &header, false, |log| log.append(state, pages, 0, &mut either))?;
+        self.log = Self::replacement(&mut self.place, &header, number, |log| log.append(state, pages, 0, &mut either))?;
         (self.put_off, self.unsettled) = (0, true);
         Ok(())
     }
 
-    /// Makes a new file, fills it, and puts it in the session's place. On an error it is gone, and what was there is
-    /// there still.
+    /// Makes a new file, fills it, and puts it in the session's place. `after` is the number of the last turn that is
+    /// in what it replaces; `None`: nothing may be there. On an error it is gone, and what was there is there still.
     fn replacement(
         place: &mut P,
         header: &Header,
-        new: bool,
+        after: Option<u64>,
         fill: impl FnOnce(&mut Log<P::File>) -> Result<()>,
     ) -> Result<Log<P::File>> {
         let id = folder::fresh_id();
         let storage = place.beside(id)?;
-        let filled = Log::create(place.path(), storage, id, header).and_then(|mut log| {
+        let filled = Log::create(place.path(), storage, id, header, after.unwrap_or(0)).and_then(|mut log| {
             fill(&mut log)?;
             log.sync()?;
-            place.publish(id, new)?;
+            place.publish(id, after.is_none())?;
             Ok(log)
         });
         if filled.is_err() {

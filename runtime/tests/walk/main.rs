@@ -260,13 +260,10 @@ impl Walk {
                 _ => return,
             }
         }
-        let output = done.map_or_else(
-            || {
-                reply.stop();
-                listen(reply, &mut next).unwrap().0
-            },
-            |output| output,
-        );
+        let output = done.unwrap_or_else(|| {
+            reply.stop();
+            listen(reply, &mut next).unwrap().0
+        });
         next.reply(&output, &options);
         *expected = next;
         self.count("stopped");
@@ -389,7 +386,7 @@ impl Walk {
             return self.count("lost");
         }
         let mut done = None;
-        while let Some(event) = stream.next() {
+        for event in stream.by_ref() {
             match event.unwrap() {
                 Event::Overflow { .. } => next.dropped = true,
                 Event::Done(output) => done = Some(*output),

@@ -76,7 +76,9 @@ fn a_rewritten_file_is_the_old_or_the_new_whenever_the_power_goes() {
     let [old, new] = cut_everywhere(&disk, from, [Some(&before), Some(&after)]);
     assert!(old > 100 && new > 0, "{old} and {new}");
     cut_everywhere(&disk, disk.ops(), [Some(&after)]);
-    // It goes on in the new file.
+    // It goes on in the new file, and its turns are still counted from the first.
+    let (_, _, notice) = open([disk.file(), vec![0]].concat()).unwrap();
+    assert!(notice.unwrap().ends_with("the conversation is as turn 5 left it"));
     let next = Content::new("next", &[1, 3]);
     next.commit(&mut session, 2).unwrap();
     let (mut opened, turn, notice) = open(disk.file()).unwrap();

@@ -209,6 +209,14 @@ fn hostile_turns_are_left_out() {
     assert_eq!((found.map(|t| t.pages), notice), (Some(1), None));
     session.log.read_page(0, &mut Vec::new()).unwrap_err();
 
+    // The number is only told, and the next turn must not be afraid of it.
+    let disk = Disk::with(turn(Head { number: u64::MAX, pages: 0, ..right }, b"state"));
+    let (place, file) = disk.open();
+    let (mut session, found, _) = Session::open(place, file).unwrap();
+    assert_eq!(found.unwrap().state, b"state");
+    Content::new("next", &[1]).commit(&mut session, 0).unwrap();
+    assert_eq!(open(disk.file()).unwrap().1.unwrap().state, b"next");
+
     let mut files: Vec<Vec<u8>> = [0, 4096, 4096 + HEAD, 1 << 40, u64::MAX, u64::MAX - PAGE as u64 + 1]
         .map(|offset| turn(right, &entry(offset)))
         .to_vec();

@@ -1,0 +1,143 @@
+//! What may be done to a history besides talking, and what happens when the context is full, on a scripted runner: what
+//! is fed again, and what is not.
+
+mod common;
+
+use common::*;
+use nano_runtime::{
+    ChatHistory, ChatOptions, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal,
+};
+
+fn chat_with(limits: Limits, source: &str, replies: &[&str], system: Option<&str>) -> (ChatHistory, Shared) {
+    let replies = replies.iter().map(|r| tokens(r)).collect();
+    let (fake, log) = Fake::new(limits, parrot(replies));
+    (open(fake.model(template(source)), system), log)
+}
+
+fn chat(source: &str, replies: &[&str]) -> (ChatHistory, Shared) {
+    chat_with(limits(), source, replies, None)
+}
+
+fn open(model: NanoModel, system: Option<&str>) -> ChatHistory {
+    model.chat(ChatOptions { system_prompt: system.map(str::to_owned), ..ChatOptions::default() }).unwrap()
+}
+
+fn say(chat: &mut ChatHistory, text: &str) -> Output {
+    chat.user(text);
+    chat.reply(&options()).unwrap().wait().unwrap()
+}
+
+/// The tokens fed since the last call.
+fn fed(log: &Shared) -> Vec<u32> {
+    let mut log = log.lock().unwrap();
+    let fed = log.fed();
+    log.steps.clear();
+    fed
+}
+
+fn texts(chat: &ChatHistory) -> Vec<(String, String)> {
+    chat.messages().iter().map(|m| (m.role.clone(), m.content.text())).collect()
+}
+
+/// A shift keeps the rows after the gap: only what is new is fed.
+#[test]
+fn an_overflow_that_shifts_feeds_nothing_again() {
+    let small = Limits { context: 160, ..limits() };
+    let fifty = GenerateOptions { max_new_tokens: 50, ..options() };
+    for (overflow, expected) in [(Overflow::Shift, false), (Overflow::Drop, true)] {
+        let (mut chat, log) = chat_with(small, CHATML, &["ab", "cd", "ef", "gh"], Some("Sys"));
+        chat.set_overflow(overflow);
+        let (mut events, mut fed_again) = (Vec::new(), false);
+        for text in ["one", "two", "three", "four", "five"] {
+            chat.user(text);
+            fed(&log);
+            for event in chat.reply(&fifty).unwrap() {
+                match event.unwrap() {
+                    Event::Overflow { policy, removed_rows } => events.push((policy, removed_rows)),
+                    Event::Done(output) => assert_eq!(output.finish, Finish::Stop),
+                    _ => {}
+                }
+            }
+            fed_again |= text != "one" && fed(&log).len() > 35;
+        }
+        assert_eq!((events.len(), fed_again), (1, expected), "{events:?}");
+        assert!(events[0].0 == overflow && events[0].1 > 40, "{events:?}");
+        let said = texts(&chat);
+        assert_eq!(said[0], ("system".into(), "Sys".into()));
+        assert_eq!(said[1].0, "user", "whole exchanges went");
+        assert_eq!(chat.num_pending(), 1);
+    }
+}
+
+/// Llama 2's template puts the system prompt into the first message of the user: without it the rest reads otherwise.
+#[test]
+fn a_shift_that_the_template_does_not_allow_is_done_exactly() {
+    let folds = "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{% if loop.index0 == 0 %}(be brief) \
+                 {% endif %}{{ m.content }}<|im_start|>assistant\n{% else %}{{ m.content }}<|im_end|>{% endif %}\
+                 {% endfor %}";
+    let (mut chat, log) = chat(folds, &["ab", "cd", "ef"]);
+    ["one", "two"].iter().for_each(|text| drop(say(&mut chat, text)));
+    let removed = chat.remove(0..2, Removal::Shift).unwrap();
+    assert_eq!(removed.how, Removal::Exact);
+    fed(&log);
+    say(&mut chat, "three");
+    let all = "<|im_start|>(be brief) two<|im_start|>assistant\ncd<|im_end|><|im_start|>three<|im_start|>assistant\n";
+    assert!(fed(&log).starts_with(&tokens(all)));
+    // Where the template allows it, nothing is fed but what is new.
+    let (mut chat, log) = self::chat(CHATML, &["ab", "cd", "ef"]);
+    ["one", "two"].iter().for_each(|text| drop(say(&mut chat, text)));
+    let removed = chat.remove(0..2, Removal::Shift).unwrap();
+    assert_eq!((removed.how, chat.num_pending()), (Removal::Shift, 1));
+    fed(&log);
+    say(&mut chat, "three");
+    assert_eq!(fed(&log), tokens("<|im_end|>\n<|im_start|>user\nthree<|im_end|>\n<|im_start|>assistant\ncd"));
+}
+
+/// Calls and their results go together.
+#[test]
+fn an_exchange_with_a_tool_is_never_split() {
+    let small = Limits { context: 200, ..limits() };
+    let (mut chat, _) = chat_with(small, CHATML, &["ab", "cd", "ef"], None);
+    let calls = serde_json::json!([
+        {"role": "user", "content": "what time?"},
+        {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "time", "arguments": {}}}]},
+        {"role": "tool", "content": "x".repeat(40)},
+        {"role": "assistant", "content": "noon"},
+        {"role": "user", "content": "and now?"},
+        {"role": "assistant", "content": "one"},
+    ]);
+    chat.from_json(calls.clone()).unwrap();
+    assert_eq!(chat.to_json(), calls);
+    chat.user("z".repeat(20));
+    let reply = chat.reply(&GenerateOptions { max_new_tokens: 60, ..options() }).unwrap();
+    reply.wait().unwrap();
+    let roles: Vec<String> = chat.messages().iter().map(|m| m.role.clone()).collect();
+    assert_eq!(roles, ["user", "assistant", "user", "assistant"]);
+    assert!(chat.from_json(serde_json::json!([{"content": "x"}])).unwrap_err().to_string().contains("role"));
+    assert_eq!(chat.messages().len(), 4);
+}
+
+#[test]
+fn whose_turn_it_is() {
+    let (mut chat, _) = chat(CHATML, &["ab"]);
+    assert!(chat.turn("system") && chat.turn("user") && !chat.turn("assistant"));
+    chat.user("one");
+    assert!(
+        !chat.turn("system") && chat.turn("user") && chat.turn("assistant"),
+        "an image may come before its question"
+    );
+    chat.reply(&options()).unwrap().wait().unwrap();
+    assert!(chat.turn("user") && !chat.turn("assistant"));
+}
+
+#[test]
+fn a_fork_shares_all_full_pages() {
+    let (mut chat, log) = chat(CHATML, &["ab", "cd"]);
+    say(&mut chat, &"x".repeat(200));
+    let rows = chat.num_rows();
+    log.lock().unwrap().copied = 0;
+    let mut fork = chat.fork();
+    assert_eq!((fork.num_rows(), log.lock().unwrap().copied), (rows, 0));
+    assert_eq!((say(&mut fork, "two").text, say(&mut chat, "three").text), ("cd".into(), "cd".into()));
+    assert_eq!(log.lock().unwrap().copied, rows % 32, "one page that is not full, once");
+}
