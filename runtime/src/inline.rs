@@ -40,11 +40,10 @@ impl Inline {
         }
     }
 
-    /// Looks for calls that a piece of decoded text completes. Those that end beyond `end` bytes of the text do not
-    /// count.
-    pub(crate) fn scan(&mut self, piece: &str, end: usize) {
+    /// Looks for calls that a piece of decoded text completes.
+    pub(crate) fn scan(&mut self, piece: &str) {
         let Some(scanner) = &mut self.scanner else { return };
-        self.waiting.extend(scanner.push(piece).into_iter().filter(|found| found.end <= end));
+        self.waiting.extend(scanner.push(piece));
         if self.is_waiting() {
             self.since.get_or_insert_with(Instant::now);
         }
@@ -107,8 +106,8 @@ impl Inline {
         self.calls.min(self.functions.call_limit())
     }
 
-    /// How long they made the reply wait.
+    /// How long they made the reply wait, up to now.
     pub(crate) fn time(&self) -> Duration {
-        self.time
+        self.time + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }

@@ -44,6 +44,8 @@ struct Clock {
     started: Option<Instant>,
     first: Option<Instant>,
     last: Option<Instant>,
+    /// How long functions had made it wait when the last token was sampled.
+    waited: Duration,
 }
 
 impl Sequence {
@@ -57,7 +59,7 @@ impl Sequence {
         tokenizer: Tokenizer,
         asked: Instant,
     ) -> Self {
-        let clock = Clock { asked, started: None, first: None, last: None };
+        let clock = Clock { asked, started: None, first: None, last: None, waited: Duration::ZERO };
         let (mark, prompt) = (cache.len(), feed.len());
         let (inline, ending) = (None, None);
         Self { cache, mark, feed, fed: 0, prompt, goal, inline, ending, notes, stopper, clock, tokenizer }
@@ -220,10 +222,9 @@ impl Sequence {
                 if !shown.is_empty() {
                     self.notes.push(Note::Text(shown));
                 }
-                // Text that a stop string cut away calls nothing.
-                let stands = if ending.is_some() { transcript.len() } else { usize::MAX };
                 if let Some(inline) = &mut self.inline {
-                    inline.scan(&piece, stands);
+                    self.clock.waited = inline.time();
+                    inline.scan(&piece);
                     if inline.is_waiting() {
                         self.feed.extend(transcript.tokens().last());
                         self.ending = ending;
@@ -290,7 +291,7 @@ impl Sequence {
             function_time: waited.as_secs_f64(),
             bytes_per_token: cost.bytes,
             launches_per_token: cost.launches,
-            ..self.clock.times(waited)
+            ..self.clock.times()
         };
         let Ending { finish, stop_token, .. } = ending;
         self.notes.push(Note::Done(Box::new(Output { text, tokens, finish, stats, cache, pending, stop_token })));
@@ -320,14 +321,14 @@ pub(crate) enum End {
 }
 
 impl Clock {
-    fn times(&self, waited: Duration) -> Stats {
+    fn times(&self) -> Stats {
         let seconds = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
             (Some(from), Some(to)) => to.duration_since(from).as_secs_f64(),
             _ => 0.0,
         };
         Stats {
             prefill_time: seconds(self.started, self.first.or_else(|| Some(Instant::now()))),
-            decode_time: (seconds(self.first, self.last) - waited.as_secs_f64()).max(0.0),
+            decode_time: (seconds(self.first, self.last) - self.waited.as_secs_f64()).max(0.0),
             first_token_time: seconds(Some(self.asked), self.first),
             ..Stats::default()
         }

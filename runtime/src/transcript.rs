@@ -29,7 +29,7 @@ pub(crate) struct Transcript {
 pub(crate) struct Added {
     /// Text to show.
     pub(crate) shown: String,
-    /// What was decoded: some of it may be held back, or cut.
+    /// What was decoded and stands: some of it may be held back still.
     pub(crate) piece: String,
     /// How the generation ends, if it does.
     pub(crate) ending: Option<Ending>,
@@ -127,8 +127,8 @@ impl Transcript {
     /// Adds a token that is text.
     fn push(&mut self, token: u32) -> Added {
         self.note(token);
-        let shown = self.text.len();
-        let piece = self.detokenizer.push(token);
+        let (shown, start) = (self.text.len(), self.decoded());
+        let mut piece = self.detokenizer.push(token);
         let ending = if self.add(&piece) {
             Some(self.cut())
         } else if self.tokens.len() == self.max {
@@ -136,6 +136,10 @@ impl Transcript {
         } else {
             None
         };
+        if ending.is_some() {
+            // Text that a stop string cut away does not stand.
+            piece.truncate(self.text.len().saturating_sub(start));
+        }
         Added { shown: self.text[shown..].to_owned(), piece, ending }
     }
 
@@ -164,11 +168,6 @@ impl Transcript {
 
     pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens
-    }
-
-    /// Bytes of text that stand.
-    pub(crate) fn len(&self) -> usize {
-        self.text.len()
     }
 
     /// Tokens that the model did not sample.

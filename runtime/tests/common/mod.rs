@@ -17,9 +17,32 @@ pub const EOS: u32 = 257;
 pub const START: u32 = 258;
 pub const END: u32 = 259;
 pub const CONTROL: [&str; 4] = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"];
-/// Only the last can come out of the tokenizer; the others are for runners to say.
-pub const WORDS: [&str; 13] =
-    ["Hello", " world", "##", "#x", "a#", "###b", "no!##", " good", "bye", "\n\n", "one###", " Ünder", "~~"];
+/// Only "~~" can come out of the tokenizer; the others are for runners to say.
+pub const WORDS: [&str; 21] = [
+    "Hello",
+    " world",
+    "##",
+    "#x",
+    "a#",
+    "###b",
+    "no!##",
+    " good",
+    "bye",
+    "\n\n",
+    "one###",
+    " Ünder",
+    "~~",
+    "time()",
+    "time() ok",
+    "time()step()",
+    "time()###",
+    "###time()",
+    ") and add(",
+    " step()",
+    "add(1, 2)",
+];
+/// A parenthesis and the first byte of a character of two.
+pub const CUT: u32 = 260 + WORDS.len() as u32;
 
 /// The token of one of [`WORDS`].
 pub fn word(text: &str) -> u32 {
@@ -69,10 +92,11 @@ pub fn byte_spellings() -> Vec<char> {
 /// The vocabulary above. `add_bos`: the model wants a beginning-of-sequence token.
 pub fn tokenizer(add_bos: bool) -> Tokenizer {
     let byte = byte_spellings();
-    let spell = |text: &str| text.bytes().map(|b| byte[b as usize]).collect::<String>();
+    let spell = |text: &[u8]| text.iter().map(|&b| byte[b as usize]).collect::<String>();
     let mut vocab: Vec<String> = byte.iter().map(char::to_string).collect();
     vocab.extend(CONTROL.map(str::to_owned));
-    vocab.extend(WORDS.map(spell));
+    vocab.extend(WORDS.map(|word| spell(word.as_bytes())));
+    vocab.push(spell(b")\xC3"));
     let types = (0..vocab.len()).map(|i| if (256..260).contains(&i) { 3 } else { 1 }).collect();
     Tokenizer::from_gguf(GgufVocab {
         model: "gpt2".into(),
@@ -168,7 +192,7 @@ struct Slot {
 }
 
 pub fn limits() -> Limits {
-    Limits { rows: 32, logits_rows: 8, sequences: 4, vocab: 273, pages: 64, context: 1024 }
+    Limits { rows: 32, logits_rows: 8, sequences: 4, vocab: CUT as usize + 1, pages: 64, context: 1024 }
 }
 
 impl Fake {
