@@ -74,8 +74,8 @@ fn names_are_whole_words_before_a_parenthesis() {
     {
         assert_eq!(arguments(text), [] as [Value; 0], "{text}");
     }
-    for text in ["(time())", "x.time()", "\u{1f600}time()", "€time()", "e(time(", "f(time())", "\\time()"] {
-        assert_eq!(arguments(text).len(), usize::from(text != "e(time("), "{text}");
+    for text in ["(time())", "x.time()", "\u{1f600}time()", "€time()", "f(time())", "\\time()"] {
+        assert_eq!(arguments(text).len(), 1, "{text}");
     }
 }
 
@@ -86,16 +86,11 @@ fn what_is_no_literal_or_does_not_fit_is_an_error() {
         ("drive(time())", "drive: a literal"),
         ("drive(1 + 1)", "drive: ',' between arguments is expected before \"+ 1\""),
         ("drive(])", "drive: "),
-        ("SAY([)", "drive: "),
         ("drive()", "drive: the argument \"speed\" is missing"),
-        ("time(1)", "time: it takes no arguments and 1 were given"),
+        ("time(1)", "time: it takes no arguments, not 1"),
         ("drive(1, 2, 3)", "drive: it takes 2 arguments"),
     ] {
         let found = arguments(text);
-        if text == "SAY([)" {
-            assert_eq!(found, [] as [Value; 0], "the bracket is open");
-            continue;
-        }
         assert_eq!(found.len(), 1, "{text}");
         assert!(found[0].as_str().is_some_and(|error| error.starts_with(why)), "{text}: {found:?}");
     }
