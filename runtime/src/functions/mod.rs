@@ -17,7 +17,7 @@ mod scanner;
 mod schema;
 pub mod support;
 
-pub use argument::{Argument, Returned, kinds};
+pub use argument::{Argument, Returned};
 pub use function::{BotFunction, Closure, Parameter};
 pub use running::CallReport;
 pub(crate) use running::Running;
