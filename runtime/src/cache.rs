@@ -140,17 +140,22 @@ impl KvCache {
     }
 
     /// Takes out the rows of a range. Those after it move up: their keys are rotated to their new positions, and what
-    /// they hold of the rows that went away stays in them. An error leaves the rows before the range.
+    /// they hold of the rows that went away stays in them. An error leaves the rows before the range, in whole pages.
     pub(crate) fn remove(&mut self, range: Range<usize>, runner: &mut dyn Runner) -> Result<()> {
         let moved = range.end..self.len();
         let done = self.move_rows(moved.clone(), range.start, runner);
         match done {
             Ok(()) => self.tokens.truncate(range.start + moved.len()),
-            Err(_) => self.tokens.truncate(range.start),
+            Err(_) => self.forget_page(range.start),
         }
         self.change(range.start);
         self.trim();
         done
+    }
+
+    /// Forgets the rows from the page of this one on: that page may be one of its own that was not filled.
+    pub(crate) fn forget_page(&mut self, row: usize) {
+        self.truncate(row.min(self.len()) / PAGE_ROWS * PAGE_ROWS);
     }
 
     fn move_rows(&mut self, rows: Range<usize>, to: usize, runner: &mut dyn Runner) -> Result<()> {

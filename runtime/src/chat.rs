@@ -1,6 +1,6 @@
 //! A conversation: messages for people, segments and a cache for the model, and a turn that moves all three together or
-//! not at all. How messages become a prompt is in `prompt`, what may be done to a history besides talking in `edit`, what happens when the context is full in
-//! `overflow`, a reply under way in `reply`.
+//! not at all. How messages become a prompt is in `prompt`, what may be done to a history besides talking in `edit`, what
+//! happens when the context is full in `overflow`, a reply under way in `reply`.
 
 use crate::cache::KvCache;
 use crate::overflow::Overflow;
@@ -9,6 +9,7 @@ use crate::segments::{Segment, Segments, common_prefix};
 use crate::{BotFunctions, Error, Event, GenerateOptions, NanoModel, Result};
 use nano_models::Tokenizer;
 use nano_templates::{Message, Template, Vars};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How to start a conversation.
@@ -72,8 +73,8 @@ pub struct ChatHistory {
     pub(crate) cache: Option<KvCache>,
     /// A reply under way: what an end that is none goes back to, and how many rows there were.
     pub(crate) open: Option<(Before, usize)>,
-    /// Replies begun so far.
-    turns: u64,
+    /// Names the last reply begun.
+    turn: Arc<()>,
 }
 
 /// All that a conversation is besides its rows.
@@ -142,7 +143,7 @@ impl ChatHistory {
             state: State::default(),
             cache,
             open: None,
-            turns: 0,
+            turn: Arc::default(),
         };
         history.start_over(system);
         Ok(history)
@@ -184,7 +185,7 @@ impl ChatHistory {
     /// Lets an answer join the conversation, at its end or as far as it has come: an answer that is still going is
     /// stopped. An answer that failed takes the turn back.
     pub fn append_reply(&mut self, stream: ReplyStream) -> Result<&Message> {
-        let current = self.open.is_some() && stream.turn() == self.turns && stream.is_of(&self.model);
+        let current = self.open.is_some() && Arc::ptr_eq(stream.turn(), &self.turn);
         if !current {
             return Err(Error::StaleReply);
         }
@@ -335,14 +336,14 @@ impl ChatHistory {
             state: self.state.clone(),
             cache,
             open: None,
-            turns: 0,
+            turn: Arc::default(),
         }
     }
 
     /// Starts a reply. An error goes back to `before`.
     pub(crate) fn begin(&mut self, options: &GenerateOptions, before: Before) -> Result<ReplyStream> {
         let asked = Instant::now();
-        self.turns += 1;
+        self.turn = Arc::default();
         self.open = Some((before, self.num_rows()));
         match self.plan(options) {
             Ok((plan, event)) => Ok(self.stream(plan, event, options, asked)),
@@ -382,7 +383,7 @@ impl ChatHistory {
         }
         let feed = tokens[cache.len()..].to_vec();
         let generation = self.model.0.generate(feed, cache, &options, stop_tokens, asked);
-        ReplyStream::new(generation, self.model.clone(), plan, self.turns, event)
+        ReplyStream::new(generation, self.model.clone(), plan, Arc::clone(&self.turn), event)
     }
 
     /// Takes back a turn whose reply nobody has any more.

@@ -80,8 +80,13 @@ impl ChatHistory {
 
     fn drop_messages(&mut self, messages: Range<usize>) -> Result<Event> {
         self.keep_before();
+        let kept = self.state.starts.get(messages.start).copied().unwrap_or(0);
         let how = if self.overflow == Overflow::Shift { Removal::Shift } else { Removal::Exact };
         let removed = self.take_out(messages, how)?;
+        if let Some((_, rows)) = &mut self.open {
+            // Rows that moved up are not those that a turn which fails brings back, even where their tokens are.
+            *rows = kept.min(*rows);
+        }
         let policy = if removed.how == Removal::Shift { Overflow::Shift } else { Overflow::Drop };
         Ok(Event::Overflow { policy, removed_rows: removed.rows })
     }

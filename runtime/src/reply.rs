@@ -5,6 +5,7 @@ use crate::chat::{ChatHistory, Said, State};
 use crate::segments::{Prompt, Segment, common_prefix};
 use crate::{Error, Event, Finish, Generation, NanoModel, Output, Result, Stopper};
 use nano_templates::Message;
+use std::sync::Arc;
 
 /// What was fed for a reply.
 pub(crate) struct Plan {
@@ -45,7 +46,8 @@ pub struct ReplyStream {
     /// Events that come before those of the generation.
     first: Vec<Event>,
     plan: Plan,
-    turn: u64,
+    /// Names it to its conversation.
+    turn: Arc<()>,
     ended: Option<std::result::Result<Ended, KvCache>>,
 }
 
@@ -54,7 +56,7 @@ impl ReplyStream {
         generation: Generation,
         model: NanoModel,
         plan: Plan,
-        turn: u64,
+        turn: Arc<()>,
         overflow: Option<Event>,
     ) -> Self {
         let given = Some(plan.prefix_text.clone()).filter(|text| !text.is_empty()).map(Event::Text);
@@ -87,12 +89,8 @@ impl ReplyStream {
         self.stopper.clone()
     }
 
-    pub(crate) fn turn(&self) -> u64 {
-        self.turn
-    }
-
-    pub(crate) fn is_of(&self, model: &NanoModel) -> bool {
-        std::sync::Arc::ptr_eq(&self.model.0, &model.0)
+    pub(crate) fn turn(&self) -> &Arc<()> {
+        &self.turn
     }
 
     /// Keeps what the conversation needs of an event.

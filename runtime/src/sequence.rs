@@ -303,6 +303,12 @@ impl Sequence {
         cache.truncate(self.mark);
         self.notes.push(Note::Failed(error, cache));
     }
+
+    /// The same, after a page of its own was not filled: the rows of that page are lost.
+    pub(crate) fn fail_copy(mut self, error: Error) {
+        self.cache.forget_page(self.cache.len());
+        self.fail(error);
+    }
 }
 
 /// What a step of one row costs.

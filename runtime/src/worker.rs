@@ -204,7 +204,7 @@ impl Engine {
             let sequence = self.sequences.remove(next);
             match copied {
                 Ok(()) => self.seated.push(sequence),
-                Err(why) => sequence.fail(Error::Step(why)),
+                Err(why) => sequence.fail_copy(Error::Step(why)),
             }
         }
         starving

@@ -4,6 +4,7 @@
 mod chat;
 mod commands;
 mod cuda;
+mod defects;
 mod errors;
 mod harness;
 mod json;

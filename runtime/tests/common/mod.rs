@@ -173,6 +173,8 @@ pub struct Fake {
     pub picks: bool,
     /// Rows that were fed before their token was known.
     pub ahead: Arc<AtomicUsize>,
+    /// How many copies of rows are still to fail.
+    pub bad_copies: Arc<AtomicUsize>,
     /// The cache.
     slots: Vec<Option<Slot>>,
     log: Shared,
@@ -205,6 +207,7 @@ impl Fake {
             before: Box::new(|| ()),
             picks: false,
             ahead: Arc::default(),
+            bad_copies: Arc::default(),
             slots: vec![None; limits.pages * PAGE_ROWS],
             log: Arc::clone(&log),
             logits: Vec::new(),
@@ -338,6 +341,9 @@ impl Runner for Fake {
 
     fn copy_rows(&mut self, from: &[u32], to: &[u32]) -> Result<()> {
         assert_eq!(from.len(), to.len());
+        if self.bad_copies.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(Error::Device("the fan fell off".into()));
+        }
         let rows: Vec<_> = from.iter().map(|&slot| self.slots[slot as usize]).collect();
         to.iter().zip(rows).for_each(|(&slot, row)| self.slots[slot as usize] = row);
         self.log.lock().unwrap().copied += to.len();
