@@ -62,9 +62,9 @@ impl Interrupts {
     }
 
     /// A reply begins; until the value is dropped an interrupt stops the reply.
-    pub fn reply(&self) -> DuringReply<'_> {
+    pub fn reply(&self) -> DuringReply {
         self.lock().doing = Doing::Reply { stopper: None, stop: false };
-        DuringReply(self)
+        DuringReply(self.clone())
     }
 
     /// A person is at the prompt until the value is dropped.
@@ -124,9 +124,9 @@ impl State {
 }
 
 /// See [`Interrupts::reply`].
-pub struct DuringReply<'a>(&'a Interrupts);
+pub struct DuringReply(Interrupts);
 
-impl DuringReply<'_> {
+impl DuringReply {
     /// The reply can be stopped from now on. If that was wished for already, it is stopped now.
     pub fn attach(&self, new: Stopper) {
         if let Doing::Reply { stopper, stop } = &mut self.0.lock().doing {
@@ -136,9 +136,12 @@ impl DuringReply<'_> {
             *stopper = Some(new);
         }
     }
-}
 
-impl DuringReply<'_> {
+    /// Whether an end was wished for.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.0.lock().doing, Doing::Reply { stop: true, .. })
+    }
+
     /// The reply has been shown: ends the program if it was told to end meanwhile.
     pub fn done(self) {
         let state = self.0.lock();
@@ -148,7 +151,7 @@ impl DuringReply<'_> {
     }
 }
 
-impl Drop for DuringReply<'_> {
+impl Drop for DuringReply {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.doing = Doing::Other;

@@ -8,16 +8,21 @@ mod bench;
 mod chat;
 mod complete;
 mod device;
+mod functions;
 mod ids;
 mod info;
 mod interrupt;
+mod listing;
 mod logits;
 mod model;
 mod out;
+mod paint;
 mod perplexity;
 mod prompts;
 mod render;
+mod session;
 mod show;
+mod stats;
 mod style;
 mod tokenize;
 
@@ -66,6 +71,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Render(args) => render::run(args, log),
         Command::Logits(args) => logits::run(args, log),
+        Command::Session(args) => session::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
         Command::Bench(args) => bench::run(args, log, started),
     }?;
@@ -81,6 +87,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Detokenize(args) => &args.log,
         Command::Render(args) => &args.log,
         Command::Logits(args) => &args.log,
+        Command::Session(args) => &args.log,
         Command::Perplexity(args) => &args.log,
         Command::Bench(args) => &args.log,
     };
