@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Makes templates/tests/data/environment.json: small templates and what transformers' own Jinja environment makes of them.
+"""Makes templates/tests/data/environment.json: small templates and what transformers' own Jinja environment makes of them;
+and templates/tests/data/conversations.json: the same for whole conversations, with the built-in templates and with some
+that use what published ones use.
 
 Needs `pip install transformers jinja2` (tested with the versions that the file records); no torch. Run it from the root of
 the project after adding a snippet below; the tests only read the file.
 """
 
 import json
+import re
 from pathlib import Path
 
 import jinja2
@@ -13,6 +16,8 @@ import transformers
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 OUT = Path("templates/tests/data/environment.json")
+OUT_CONVERSATIONS = Path("templates/tests/data/conversations.json")
+BUILTIN = Path("templates/src")
 
 # What every snippet may use. Messages have the shape that the Rust side takes.
 VARS = {
@@ -188,6 +193,96 @@ SNIPPETS += [
 ]
 
 
+# Whole templates: the ways in which published ones walk over a conversation.
+WALKS = {
+    "alternating": """{{ bos_token }}{% for message in messages %}
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{ raise_exception('user and assistant must take turns, message ' ~ loop.index0 ~ ' does not') }}{% endif %}
+{% if message['role'] == 'user' %}{{ '<U>' + message['content'] | trim }}{% else %}{{ '<A>' + message['content'].strip() + eos_token }}{% endif %}
+{% endfor %}{% if add_generation_prompt %}{{ '<A>' }}{% endif %}""",
+    "system first": """{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set rest = messages[1:] %}
+{%- else %}
+    {%- set system_message = 'Be kind.' %}
+    {%- set rest = messages %}
+{%- endif %}
+{{- bos_token + '[' + system_message + ']\n' }}
+{%- for message in rest %}
+    {{- message.role.upper() ~ ': ' ~ (message.content if message.content is string else message.content | map(attribute='text') | join(' + ')) }}
+    {%- if not loop.last %}{{- '\n' }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '\nASSISTANT:' }}{%- endif %}
+""",
+    "reasoning": """{%- set ns = namespace(last=-1) %}
+{%- for message in messages %}{% if message.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for message in messages %}
+    {%- set words = message.content or '' %}
+    {%- if '</think>' in words and loop.index0 < ns.last %}{% set words = words.split('</think>')[-1].lstrip('\n') %}{% endif %}
+    {{- '<' + message.role + '>' + words + '\n' }}
+{%- endfor %}
+{{- '<assistant>' + ('<think>\n\n</think>\n' if enable_thinking is defined and not enable_thinking else '') if add_generation_prompt }}""",
+    "tools": """{%- macro show(tool) %}{{ tool.function.name }}({% for name, kind in tool.function.parameters.properties|items %}{{ name }}: {{ kind.type }}{{ ', ' if not loop.last }}{% endfor %}){% endmacro -%}
+{%- if tools %}{{ 'Tools:\n' }}{% for tool in tools %}{{ '* ' ~ show(tool) ~ '\n' ~ tool | tojson(indent=2) ~ '\n' }}{% endfor %}{% endif %}
+{%- for message in messages %}
+{{ message.role }}|{{ message.content if message.content is not none else '-' }}
+{%- for call in message.tool_calls or [] %}|{{ call.function.name }}{{ call.function.arguments }}{{ call.function.arguments | tojson }}{% endfor %}
+{%- if message.role == 'tool' and (loop.last or messages[loop.index0 + 1].role != 'tool') %} END{% endif %}
+{%- endfor %}
+{% if add_generation_prompt %}assistant|{% endif %}""",
+}
+
+CALL = [{"id": "c1", "type": "function", "function": {"name": "move", "arguments": {"to": "Küche \"2\"", "fast": True}}}]
+CONVERSATIONS = {
+    "one": [{"role": "user", "content": "Hello, robot!"}],
+    "turns": [
+        {"role": "user", "content": "Where are you?"}, {"role": "assistant", "content": "In the hall."},
+        {"role": "user", "content": "  Come here. \n"}, {"role": "assistant", "content": " Coming.\n"},
+        {"role": "user", "content": "Übergib mir 'den' <b>Schlüssel</b> 🔑"},
+    ],
+    "told": [
+        {"role": "system", "content": "You drive a robot.\n"}, {"role": "user", "content": "Go!"},
+        {"role": "assistant", "content": "<think>\nWhere to?\n</think>\n\nWhere?"}, {"role": "user", "content": "North"},
+    ],
+    "two in a row": [
+        {"role": "user", "content": "Stop."}, {"role": "user", "content": [{"type": "text", "text": "No,"}, {"type": "text", "text": "go on."}]},
+    ],
+    "calls": [
+        {"role": "system", "content": "Call."}, {"role": "user", "content": "To the kitchen"},
+        {"role": "assistant", "content": None, "tool_calls": CALL}, {"role": "tool", "content": "ok", "name": "move"},
+        {"role": "tool", "content": "there", "name": "move"}, {"role": "assistant", "content": "I am there."},
+    ],
+}
+TOOLS = [{"type": "function", "function": {"name": "move", "description": "Drives <somewhere>.", "parameters": {
+    "type": "object", "properties": {"to": {"type": "string"}, "fast": {"type": "boolean"}}, "required": ["to"]}}}]
+
+
+def builtins() -> dict[str, str]:
+    """The sources of the built-in templates, put together as builtin.rs does it."""
+    read = lambda name: (BUILTIN / "builtin" / f"{name}.jinja").read_text()
+    parts = {"plain": ["text", ""], "tools": ["text", "tools", ""], "turns": ["text", "", "turns"]}
+    entries = re.findall(r'"([\w.-]+)": (plain|tools|turns) "([\w.-]+)"', (BUILTIN / "builtin.rs").read_text())
+    return {name: "".join(read(part or file) for part in parts[kind]) for name, kind, file in entries}
+
+
+def conversations() -> list[dict]:
+    cases = []
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    for name, source in {**WALKS, **builtins()}.items():
+        template = _compile_jinja_template(source)
+        for conversation, messages in CONVERSATIONS.items():
+            ask, tools = conversation != "calls", TOOLS if conversation == "calls" else None
+            case = {"template": name, "conversation": conversation, "ask": ask, "tools": bool(tools)}
+            try:
+                case["rendered"] = template.render(
+                    messages=json.loads(json.dumps(messages)), tools=tools, documents=None, add_generation_prompt=ask, **tokens
+                )
+            except (jinja2.exceptions.TemplateError, TypeError) as error:
+                case["error"] = f"{type(error).__name__}: {error}"
+            cases.append(case)
+    return cases
+
+
 def main() -> None:
     cases = []
     for template in SNIPPETS:
@@ -200,9 +295,13 @@ def main() -> None:
             case["error"] = f"{type(error).__name__}: {error}"
         cases.append(case)
     versions = {"transformers": transformers.__version__, "jinja2": jinja2.__version__}
-    OUT.write_text(json.dumps({"versions": versions, "vars": VARS, "cases": cases}, ensure_ascii=False, indent=1) + "\n")
+    write = lambda file, data: file.write_text(json.dumps({"versions": versions, **data}, ensure_ascii=False, indent=1) + "\n")
+    write(OUT, {"vars": VARS, "cases": cases})
     errors = sum("error" in case for case in cases)
     print(f"{len(cases)} snippets, {errors} of them errors -> {OUT}")
+    whole = conversations()
+    write(OUT_CONVERSATIONS, {"templates": WALKS, "conversations": CONVERSATIONS, "tools": TOOLS, "cases": whole})
+    print(f"{len(whole)} conversations -> {OUT_CONVERSATIONS}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ mod session;
 mod show;
 mod stats;
 mod style;
+mod templates;
 mod tokenize;
 
 use anyhow::Result;
@@ -70,6 +71,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Tokenize(args) => tokenize::tokenize(args, log),
         Command::Detokenize(args) => tokenize::detokenize(args, log),
         Command::Render(args) => render::run(args, log),
+        Command::Templates(args) => templates::run(args),
         Command::Logits(args) => logits::run(args, log),
         Command::Session(args) => session::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
@@ -86,6 +88,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Tokenize(args) => &args.log,
         Command::Detokenize(args) => &args.log,
         Command::Render(args) => &args.log,
+        Command::Templates(args) => &args.log,
         Command::Logits(args) => &args.log,
         Command::Session(args) => &args.log,
         Command::Perplexity(args) => &args.log,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nano_models::Checkpoint;
 use nano_models::hub::{Hub, Location};
-use nano_runtime::{LoadEvent, ModelOptions, NanoModel};
+use nano_runtime::{LoadEvent, ModelOptions, NanoModel, Template};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -59,15 +59,26 @@ pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize
 
 /// Loads a model.
 pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, options(&args.machine, threads, context), log)
+    open_with(args, options(&args.machine, threads, context), false, log)
+}
+
+/// As [`open`], to converse: with a chat template, or the one that suits the model.
+pub fn open_for_chat(
+    args: &LoadArgs,
+    threads: Option<usize>,
+    context: Option<usize>,
+    template: Option<Template>,
+    log: &Log,
+) -> Result<NanoModel> {
+    open_with(args, ModelOptions { template, ..options(&args.machine, threads, context) }, true, log)
 }
 
 /// As [`open`], for commands that speak of token ids alone: a checkpoint without a tokenizer will do.
 pub fn open_for_ids(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, ModelOptions { ids_only: true, ..options(&args.machine, threads, context) }, log)
+    open_with(args, ModelOptions { ids_only: true, ..options(&args.machine, threads, context) }, false, log)
 }
 
-fn open_with(args: &LoadArgs, options: ModelOptions, log: &Log) -> Result<NanoModel> {
+fn open_with(args: &LoadArgs, options: ModelOptions, chat: bool, log: &Log) -> Result<NanoModel> {
     let path = locate(&args.model.model, log)?;
     let started = Instant::now();
     let mut bar: Option<ProgressBar> = None;
@@ -87,7 +98,8 @@ fn open_with(args: &LoadArgs, options: ModelOptions, log: &Log) -> Result<NanoMo
             // A GPU takes all of it at once, and on a board from everybody.
             if device == "cuda" { log.note(plan) } else { log.debug(plan) }
         }
-        LoadEvent::Notice(text) => match &bar {
+        LoadEvent::Template(text) if !chat => log.debug(text),
+        LoadEvent::Notice(text) | LoadEvent::Template(text) => match &bar {
             Some(bar) => bar.suspend(|| log.warn(text)),
             None => log.warn(text),
         },

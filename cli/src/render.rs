@@ -9,23 +9,25 @@ use std::path::Path;
 
 /// Prints the prompt, nothing added.
 pub fn run(args: &RenderArgs, log: &Log) -> Result<()> {
-    let checkpoint = args.model.as_ref().map(|model| crate::model::checkpoint(model, log)).transpose()?;
+    let path = args.model.as_ref().map(|model| crate::model::locate(model, log)).transpose()?;
     let mut vars = Vars { add_generation_prompt: !args.no_generation_prompt, ..Vars::default() };
-    let named = args.chat_template.as_deref().filter(|name| *name != "auto" || checkpoint.is_none());
+    let named = args.chat_template.as_deref().filter(|name| *name != "auto" || path.is_none());
     let mut template = named.map(Template::resolve).transpose()?;
-    if let Some(checkpoint) = &checkpoint {
+    if let Some(path) = &path {
+        let checkpoint = nano_models::open(path)?;
         let tokenizer = checkpoint.tokenizer()?;
         vars.bos_token = tokenizer.token_text(tokenizer.bos());
         vars.eos_token = tokenizer.token_text(tokenizer.eos());
         if template.is_none() {
-            let source = checkpoint.chat_template()?.with_context(|| {
+            let choice = nano_runtime::choose_template(&*checkpoint, &tokenizer, path)?;
+            choice.notices.iter().for_each(|notice| log.warn(notice));
+            template = Some(choice.template.with_context(|| {
                 let known = Template::builtin_names().join(", ");
                 format!(
                     "{} has no chat template: name one with --chat-template (built in: {known}; or a file)",
-                    checkpoint.path().display()
+                    path.display()
                 )
-            })?;
-            template = Some(Template::jinja(&checkpoint.path().display().to_string(), &source)?);
+            })?);
         }
     }
     let template = template.context("--chat-template or --model is needed")?;

@@ -180,4 +180,41 @@ impl PageLayout {
         };
         self.layers * self.kv_heads * field
     }
+
+    /// Zeros the rows from `row` on of a page in that form: those that belong to nobody may hold what others left.
+    pub fn clear_rows(&self, page: &mut [u8], row: usize) {
+        let (scale, value) = match self.format {
+            KvFormat::F32 => (0, 4),
+            KvFormat::F16 => (0, 2),
+            KvFormat::Q8 => (4, 1),
+        };
+        let values = self.head_dim * value;
+        for half in page.chunks_exact_mut(PAGE_ROWS * (scale + values)) {
+            let (scales, rows) = half.split_at_mut(PAGE_ROWS * scale);
+            scales[row * scale..].fill(0);
+            rows[row * values..].fill(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_belong_to_nobody_are_cleared() {
+        for (format, scale, value) in [(KvFormat::F32, 0, 4), (KvFormat::F16, 0, 2), (KvFormat::Q8, 4, 1)] {
+            let layout = PageLayout { pages: 1, layers: 2, kv_heads: 3, head_dim: 8, format };
+            let mut page = vec![1; layout.portable_bytes()];
+            layout.clear_rows(&mut page, PAGE_ROWS);
+            assert!(page.iter().all(|&b| b == 1), "a full page has none");
+            layout.clear_rows(&mut page, 5);
+            let kept = page.iter().filter(|&&b| b == 1).count();
+            assert_eq!(kept, 2 * 2 * 3 * 5 * (scale + 8 * value), "{format:?}");
+            // Of the first keys: scales, then rows.
+            assert_eq!(page.iter().take_while(|&&b| b == 1).count(), if scale > 0 { 20 } else { 5 * 8 * value });
+            layout.clear_rows(&mut page, 0);
+            assert!(page.iter().all(|&b| b == 0));
+        }
+    }
 }

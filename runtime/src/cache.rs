@@ -19,8 +19,18 @@ pub struct KvCache {
     tokens: Vec<u32>,
     /// Pages from here on are this cache's alone.
     own: usize,
-    /// Rows from here on are not those that were last saved.
-    changed: usize,
+    /// Where it was last saved, and how many of its rows are still as they were then.
+    saved: Option<(Stamp, usize)>,
+}
+
+/// Names one saving: each has its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stamp(Arc<()>);
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// Rows to copy before a page is written into: slots to read and slots to write.
@@ -32,7 +42,7 @@ pub(crate) struct RowCopy {
 
 impl KvCache {
     pub(crate) fn new(pool: Arc<PagePool>) -> Self {
-        Self { pool, pages: Vec::new(), tokens: Vec::new(), own: 0, changed: 0 }
+        Self { pool, pages: Vec::new(), tokens: Vec::new(), own: 0, saved: None }
     }
 
     /// Rows in the cache: the tokens fed so far.
@@ -53,8 +63,15 @@ impl KvCache {
     /// Keeps the first `len` rows; does nothing if there are no more.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
-        self.changed = self.changed.min(self.len());
+        self.change(self.len());
         self.trim();
+    }
+
+    /// Notes that rows from this one on are not as they were.
+    fn change(&mut self, row: usize) {
+        if let Some((_, saved)) = &mut self.saved {
+            *saved = row.min(*saved);
+        }
     }
 
     /// A cache with the same rows, on the same pages: nothing is copied until one of the two is written to.
@@ -62,13 +79,13 @@ impl KvCache {
         self.trim();
         self.own = self.pages.len();
         self.pool.share(&self.pages);
-        let Self { pages, tokens, own, changed, .. } = &*self;
+        let Self { pages, tokens, own, saved, .. } = &*self;
         Self {
             pool: Arc::clone(&self.pool),
             pages: pages.clone(),
             tokens: tokens.clone(),
             own: *own,
-            changed: *changed,
+            saved: saved.clone(),
         }
     }
 
@@ -131,7 +148,7 @@ impl KvCache {
             Ok(()) => self.tokens.truncate(range.start + moved.len()),
             Err(_) => self.tokens.truncate(range.start),
         }
-        self.changed = self.changed.min(range.start);
+        self.change(range.start);
         self.trim();
         done
     }
@@ -168,14 +185,14 @@ impl KvCache {
         debug_assert!(self.len() <= self.pages.len() * PAGE_ROWS);
     }
 
-    /// The first row that is not as it was last saved.
-    pub(crate) fn changed(&self) -> usize {
-        self.changed
+    /// How many of the first rows are as they were when they were saved under this stamp.
+    pub(crate) fn saved_as(&self, stamp: &Stamp) -> usize {
+        self.saved.as_ref().filter(|(saved, _)| saved == stamp).map_or(0, |&(_, rows)| rows)
     }
 
     /// Notes that all rows are saved.
-    pub(crate) fn saved(&mut self) {
-        self.changed = self.len();
+    pub(crate) fn saved(&mut self, stamp: Stamp) {
+        self.saved = Some((stamp, self.len()));
     }
 
     pub(crate) fn is_of(&self, pool: &Arc<PagePool>) -> bool {
@@ -336,13 +353,14 @@ mod tests {
         let mut cache = KvCache::new(pool(4));
         cache.reserve(50).unwrap();
         cache.wrote(&[7; 50]);
-        assert_eq!(cache.changed(), 0);
-        cache.saved();
+        let (stamp, other) = (Stamp::default(), Stamp::default());
+        assert_eq!(cache.saved_as(&stamp), 0);
+        cache.saved(stamp.clone());
         cache.wrote(&[7; 5]);
-        assert_eq!(cache.changed(), 50);
+        assert_eq!((cache.saved_as(&stamp), cache.saved_as(&other)), (50, 0));
         cache.truncate(20);
         cache.wrote(&[7; 9]);
-        assert_eq!((cache.changed(), cache.fork().changed()), (20, 20));
+        assert_eq!((cache.saved_as(&stamp), cache.fork().saved_as(&stamp)), (20, 20));
     }
 
     #[test]

@@ -197,7 +197,8 @@ impl ChatHistory {
         state.starts[range.start..].iter_mut().for_each(|start| *start -= tokens.len());
         let before = std::mem::replace(&mut self.state, state);
         // Only what the template would write just so may stay.
-        let follows = self.render(&self.state.messages, false).ok().is_some_and(|text| self.state.segments.begin(&text));
+        let follows =
+            self.render(&self.state.messages, false).ok().is_some_and(|text| self.state.segments.begin(&text));
         if !follows {
             self.state = before;
             return Ok(false);

@@ -29,6 +29,8 @@ struct Recorder {
     inner: Box<dyn Runner>,
     vocab: usize,
     tokens: HashMap<u32, u32>,
+    /// The tokens behind pages that were saved.
+    pages: HashMap<Vec<u8>, Vec<u32>>,
     seen: Seen,
     fail: Arc<Mutex<Option<u32>>>,
 }
@@ -74,11 +76,15 @@ impl Runner for Recorder {
         self.inner.page_bytes()
     }
 
-    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
-        self.inner.read_page(page, into)
+    fn read_page(&mut self, page: u32, rows: usize, into: &mut [u8]) -> Result<()> {
+        self.inner.read_page(page, rows, into)?;
+        let slots = page * PAGE_ROWS as u32..page * PAGE_ROWS as u32 + rows as u32;
+        self.pages.insert(into.to_vec(), slots.map(|slot| self.tokens[&slot]).collect());
+        Ok(())
     }
 
     fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()> {
+        self.tokens.extend((page * PAGE_ROWS as u32..).zip(self.pages[from].iter().copied()));
         self.inner.write_page(page, from)
     }
 }
@@ -88,6 +94,7 @@ struct Walk {
     chats: Vec<ChatHistory>,
     seen: Seen,
     fail: Arc<Mutex<Option<u32>>>,
+    folder: TempDir,
 }
 
 impl Walk {
@@ -171,6 +178,15 @@ impl Walk {
                     history.append_reply(stream).unwrap();
                 }
             }
+            8 => {
+                let path = self.folder.path().join("walk.session");
+                history.save(&path).unwrap();
+                let (model, rows) = (history.model().clone(), history.num_rows());
+                let (loaded, notices) = ChatHistory::load(&model, &path, ChatOptions::default()).unwrap();
+                assert!(notices.is_empty() || notices[0].contains("the cache is full"), "{notices:?}");
+                assert!(loaded.num_rows() == rows || !notices.is_empty());
+                self.chats[chat] = loaded;
+            }
             _ => {}
         }
     }
@@ -194,14 +210,14 @@ fn incremental_equals_fresh() {
         let inner = load(&*checkpoint, 2, kv);
         let (vocab, seen, fail) = (inner.limits().vocab, Seen::default(), Arc::default());
         let (noted, told) = (Arc::clone(&seen), Arc::clone(&fail));
-        let runner = Recorder { inner, vocab, tokens: HashMap::new(), seen: noted, fail: told };
+        let runner = Recorder { inner, vocab, tokens: HashMap::new(), pages: HashMap::new(), seen: noted, fail: told };
         let tokenizer = checkpoint.tokenizer().unwrap();
         let template = Template::builtin("chat-ml");
         let model = NanoModel::assemble(Box::new(runner), tokenizer.clone(), template, ModelInfo::default()).unwrap();
         let overflow = [Overflow::Drop, Overflow::Error];
         let chat = |overflow| model.chat(ChatOptions { overflow, ..ChatOptions::default() }).unwrap();
         let chats = overflow.map(chat).into_iter().collect();
-        let mut walk = Walk { random: seed, chats, seen, fail };
+        let mut walk = Walk { random: seed, chats, seen, fail, folder: TempDir::new("walk") };
         (0..400).for_each(|_| walk.step());
 
         // The same model with one thread, which sees every sequence alone and in chunks of its own.

@@ -42,6 +42,7 @@ mod penalty;
 mod reply;
 mod runner;
 mod sample;
+mod saved;
 mod schedule;
 mod segments;
 mod sequence;
@@ -61,16 +62,17 @@ pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, 
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;
-pub use open::{LoadEvent, ModelOptions};
+pub use open::{LoadEvent, ModelOptions, choose_template};
 pub use overflow::Overflow;
 pub use penalty::PENALTY_WINDOW;
 pub use reply::{Reply, ReplyStream};
 pub use runner::{Device, Formats, GpuReport, Limits, Runner};
 pub use sample::Sampling;
+pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
 
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;
 pub use nano_models::{Quantization, Spec, Tokenizer};
-pub use nano_templates::{Content, Message, Part, Template, Vars};
+pub use nano_templates::{Choice, Content, Message, Part, Template, Vars};

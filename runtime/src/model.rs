@@ -8,6 +8,7 @@ use crate::stream::{Bell, stream};
 use crate::transcript::Transcript;
 use crate::worker::Worker;
 use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result, Runner};
+use nano_kernels::PAGE_ROWS;
 use nano_models::{Control, Tokenizer};
 use nano_templates::Template;
 use std::ops::Range;
@@ -234,6 +235,36 @@ impl Shared {
             logits = next.map(|(_, values)| values);
         }
         (run.take_cache(), logits)
+    }
+
+    /// Bytes of a page when it is saved.
+    pub(crate) fn page_bytes(&self) -> Result<usize> {
+        self.worker.call(|runner| Ok(runner.page_bytes()))
+    }
+
+    /// Page number `index` of a cache as it is saved.
+    pub(crate) fn read_page(&self, cache: &KvCache, index: usize, into: &mut Vec<u8>) -> Result<()> {
+        let (page, rows) = (cache.pages()[index], PAGE_ROWS.min(cache.len() - index * PAGE_ROWS));
+        let mut bytes = std::mem::take(into);
+        *into = self.worker.call(move |runner| {
+            bytes.resize(runner.page_bytes(), 0);
+            runner.read_page(page, rows, &mut bytes)?;
+            Ok(bytes)
+        })?;
+        Ok(())
+    }
+
+    /// Adds the rows of `tokens`, one page at most, to a cache of full pages, as they were saved.
+    pub(crate) fn restore_page(&self, mut cache: KvCache, tokens: Vec<u32>, page: Vec<u8>) -> (KvCache, Result<()>) {
+        let restored = self.worker.call(move |runner| {
+            let done = cache.reserve(tokens.len()).and_then(|_| {
+                runner.write_page(cache.pages()[cache.len() / PAGE_ROWS], &page)?;
+                cache.wrote(&tokens);
+                Ok(())
+            });
+            Ok((cache, done))
+        });
+        restored.unwrap_or_else(|error| (self.cache(), Err(error)))
     }
 
     /// Removes rows of a cache, and moves those after them up.

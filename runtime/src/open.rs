@@ -4,8 +4,8 @@ use crate::memory::fit;
 use crate::runner::{Device, Limits, Machine};
 use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
-use nano_models::{Checkpoint, LoadOptions, Quantization, Spec, Tokenizer};
-use nano_templates::Template;
+use nano_models::{Checkpoint, Control, LoadOptions, Quantization, Spec, Tokenizer};
+use nano_templates::{Choice, Clues, Template};
 use std::path::Path;
 use std::time::Instant;
 
@@ -62,6 +62,8 @@ pub enum LoadEvent {
     },
     /// Something the user should know; a sentence.
     Notice(String),
+    /// The same about the chat template, which only a conversation needs.
+    Template(String),
 }
 
 impl NanoModel {
@@ -88,10 +90,11 @@ impl NanoModel {
         });
         let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (runner, report) = loaded?;
-        let (template, notice) = opened.template(&options)?;
-        for notice in report.notices.iter().chain(&numbered).chain(&notice) {
+        let (template, chosen) = opened.template(&options, &tokenizer, path)?;
+        for notice in report.notices.iter().chain(&numbered) {
             progress(LoadEvent::Notice(notice.clone()));
         }
+        chosen.into_iter().for_each(|notice| progress(LoadEvent::Template(notice)));
         let mut info = opened.info(path, &tokenizer, template.as_ref());
         info.formats = report.formats;
         info.load_time = started.elapsed().as_secs_f64();
@@ -104,7 +107,7 @@ impl ModelInfo {
     pub fn read(path: &Path, options: &ModelOptions) -> Result<Self> {
         let (opened, _) = Opened::new(path, options)?;
         let (tokenizer, _) = opened.tokenizer(options)?;
-        let (template, _) = opened.template(options)?;
+        let (template, _) = opened.template(options, &tokenizer, path)?;
         Ok(opened.info(path, &tokenizer, template.as_ref()))
     }
 }
@@ -196,17 +199,19 @@ impl Opened {
         ))
     }
 
-    /// The template that was asked for, or the model's own. One that cannot be used is no reason not to load: a
-    /// notice says so, and only a conversation needs one.
-    fn template(&self, options: &ModelOptions) -> Result<(Option<Template>, Option<String>)> {
+    /// The template that was asked for, or the one that suits the model, and what to tell. That there is none is no
+    /// reason not to load: only a conversation needs one.
+    fn template(
+        &self,
+        options: &ModelOptions,
+        tokenizer: &Tokenizer,
+        path: &Path,
+    ) -> Result<(Option<Template>, Vec<String>)> {
         if let Some(template) = &options.template {
-            return Ok((Some(template.clone()), None));
+            return Ok((Some(template.clone()), Vec::new()));
         }
-        let Some(source) = self.checkpoint.chat_template()? else { return Ok((None, None)) };
-        Ok(match Template::jinja("the model's own", &source) {
-            Ok(template) => (Some(template), None),
-            Err(error) => (None, Some(format!("the model's own chat template cannot be used: {error}"))),
-        })
+        let Choice { template, notices } = choose_template(&*self.checkpoint, tokenizer, path)?;
+        Ok((template, notices))
     }
 
     fn info(&self, path: &Path, tokenizer: &Tokenizer, template: Option<&Template>) -> ModelInfo {
@@ -227,6 +232,31 @@ impl Opened {
         let identity = Identity::new(&info, weights, self.load.quantization, self.kv, template);
         ModelInfo { identity: Some(identity), ..info }
     }
+}
+
+/// The chat template that suits a model which was opened at `path`: its own, or the built-in one that its vocabulary or
+/// its names speak for.
+pub fn choose_template(checkpoint: &dyn Checkpoint, tokenizer: &Tokenizer, path: &Path) -> Result<Choice> {
+    let own = checkpoint.chat_template()?;
+    let config = checkpoint.config();
+    let file = hub_name(path).unwrap_or_else(|| name(path));
+    // What is no text says nothing.
+    let title = config.opt_str("_name_or_path", "general.name").ok().flatten();
+    // A spelling that the tokenizer takes for one token where it reads control tokens.
+    let has = |spelling: &str| match tokenizer.encode(spelling, Control::Parse).as_deref() {
+        Ok(&[token]) => tokenizer.token_text(Some(token)) == spelling,
+        _ => false,
+    };
+    let names: Vec<&str> = std::iter::once(file.as_str()).chain(title).collect();
+    let clues = Clues { names: &names, architecture: config.architecture(), own: own.as_deref(), has: &has };
+    Ok(nano_templates::choose(&clues))
+}
+
+/// The name of a model whose folder is named after a commit, as the Hub's cache keeps it.
+fn hub_name(path: &Path) -> Option<String> {
+    let snapshots = path.parent().filter(|p| p.ends_with("snapshots") && path.is_dir())?;
+    let folder = snapshots.parent()?.file_name()?.to_string_lossy();
+    Some(folder.strip_prefix("models--")?.rsplit("--").next()?.to_owned())
 }
 
 /// What was asked for that only the processor computes.

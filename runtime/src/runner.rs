@@ -5,7 +5,7 @@ use crate::memory::available;
 use crate::{Error, Result};
 use nano_kernels::cpu::Cpu;
 use nano_kernels::cuda::{Cuda, Driver, Sizes, device};
-use nano_kernels::{Backend, Candidate, KvFormat, NO_SLOT, PAGE_ROWS, Pick, Row, SequenceRows, Step};
+use nano_kernels::{Backend, Candidate, KvFormat, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Row, SequenceRows, Step};
 use nano_models::{Checkpoint, Decoder, LoadOptions, Plan, Progress, Spec};
 
 pub use nano_kernels::cuda::device::Report as GpuReport;
@@ -67,8 +67,9 @@ pub trait Runner: Send {
     /// Bytes of a page in the form in which pages are saved.
     fn page_bytes(&self) -> usize;
 
-    /// One page in that form; `into` is [`page_bytes`](Runner::page_bytes) long.
-    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()>;
+    /// The first `rows` rows of a page in that form, zeros for the others; `into` is
+    /// [`page_bytes`](Runner::page_bytes) long.
+    fn read_page(&mut self, page: u32, rows: usize, into: &mut [u8]) -> Result<()>;
 
     /// Fills a page with what [`read_page`](Runner::read_page) gave.
     fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()>;
@@ -244,8 +245,7 @@ struct Loaded<B: Backend> {
     decoder: Decoder<B>,
     backend: B,
     pages: B::Pages,
-    /// Bytes of a page when it is saved.
-    page_bytes: usize,
+    layout: PageLayout,
     limits: Limits,
     can_pick: bool,
     /// Kernels that the machine has launched so far.
@@ -275,10 +275,9 @@ impl<B: Backend> Loaded<B> {
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let layout = spec.page_layout(limits.pages, kv);
-        let page_bytes = layout.portable_bytes();
         let pages = backend.pages(layout)?;
         let decoder = Decoder::load(checkpoint, &mut backend, spec, options, report)?;
-        Ok(Self { decoder, backend, pages, page_bytes, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
+        Ok(Self { decoder, backend, pages, layout, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
     }
 
     fn boxed(self) -> (Box<dyn Runner>, Report) {
@@ -328,11 +327,13 @@ impl<B: Backend> Runner for Loaded<B> {
     }
 
     fn page_bytes(&self) -> usize {
-        self.page_bytes
+        self.layout.portable_bytes()
     }
 
-    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
-        Ok(self.backend.read_page(&self.pages, page, into)?)
+    fn read_page(&mut self, page: u32, rows: usize, into: &mut [u8]) -> Result<()> {
+        self.backend.read_page(&self.pages, page, into)?;
+        self.layout.clear_rows(into, rows);
+        Ok(())
     }
 
     fn write_page(&mut self, page: u32, from: &[u8]) -> Result<()> {

@@ -216,10 +216,13 @@ impl Segment {
         match self.kind {
             Kind::Torn => None,
             Kind::Prompt => text.starts_with(whole).then_some(whole.len()),
-            // Many templates strip white space at a reply's ends: that does not make it another reply.
+            // Many templates strip white space at a reply's ends, or begin it with their own: that does not make it
+            // another reply.
             Kind::Reply => {
                 let forms = [whole, whole.trim_end(), whole.trim_start(), whole.trim()];
-                forms.into_iter().find(|form| text.starts_with(form)).map(str::len)
+                let found = |text: &str| forms.iter().find(|form| text.starts_with(**form)).map(|form| form.len());
+                let bare = text.trim_start();
+                found(text).or_else(|| Some(text.len() - bare.len() + found(bare)?))
             }
         }
     }

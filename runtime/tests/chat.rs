@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow, Template,
+    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow,
+    Template,
 };
 
 const STRIPS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}\

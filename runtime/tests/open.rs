@@ -10,7 +10,7 @@ use std::path::Path;
 fn open(path: &Path, options: ModelOptions) -> Result<(NanoModel, Vec<String>), Error> {
     let mut notices = Vec::new();
     let model = NanoModel::open(path, options, |event| {
-        if let LoadEvent::Notice(notice) = event {
+        if let LoadEvent::Notice(notice) | LoadEvent::Template(notice) = event {
             notices.push(notice);
         }
     })?;
@@ -49,6 +49,23 @@ fn a_gguf_file_and_a_folder_talk() {
     let folder = parrot().temp_folder();
     talk(&open(folder.path(), options()).unwrap().0);
     talk(&open(folder.path(), ModelOptions { quantization: Some(Quantization::Q8F16), ..options() }).unwrap().0);
+}
+
+#[test]
+fn a_model_is_told_from_others() {
+    let (_file, path) = parrot().temp_gguf();
+    let identity = |options: &ModelOptions| ModelInfo::read(&path, options).unwrap().identity.unwrap();
+    let one = identity(&options());
+    assert_eq!(open(&path, options()).unwrap().0.info().identity.as_ref(), Some(&one));
+    assert_eq!((one.model.as_str(), one.quantization.as_str(), one.kv_format.as_str()), ("parrot", "none", "f16"));
+    let other = ModelOptions { quantization: Some(Quantization::F32), ..options() };
+    assert_eq!(
+        identity(&other).difference(&one).unwrap(),
+        "the quantization (none there, f32 here) and the KV cache's format (f16 there, f32 here)"
+    );
+    let (_file, path) = Parrot::new(&[&["Bye", "."]]).temp_gguf();
+    let other = ModelInfo::read(&path, &options()).unwrap().identity.unwrap();
+    assert_eq!(other.difference(&one).unwrap(), "the weights and the chat template");
 }
 
 #[test]
@@ -149,17 +166,19 @@ fn a_gpu_is_taken_where_it_works_and_never_for_float32() {
 }
 
 #[test]
-fn a_broken_template_of_the_models_own_leaves_completion() {
+fn a_broken_template_of_the_models_own_gives_way_to_a_built_in_one() {
     let folder = TempDir::new("template");
     let tiny = Tiny { template: "{% for".into(), ..Tiny::default() };
-    let (model, notices) = open(&folder.write("tiny.gguf", tiny.gguf()), options()).unwrap();
-    assert!(notices.iter().any(|n| n.contains("chat template")), "{notices:?}");
-    assert!(matches!(model.chat(ChatOptions::default()).map(|_| ()), Err(Error::NoTemplate { .. })));
-    model
-        .complete("hello", &GenerateOptions { max_new_tokens: 3, ..GenerateOptions::default() })
-        .unwrap()
-        .wait()
-        .unwrap();
+    let path = folder.write("tiny.gguf", tiny.gguf());
+    let (model, notices) = open(&path, options()).unwrap();
+    let words = ["own chat template cannot be used", "chat-ml is taken, because the vocabulary has <|im_start|>"];
+    assert!(notices.len() == 2 && notices.iter().zip(words).all(|(n, word)| n.contains(word)), "{notices:?}");
+    assert_eq!(model.info().template.as_deref(), Some("chat-ml"));
+    assert!(model.chat(ChatOptions::default()).is_ok());
+    // What was asked for needs no word.
+    let template = nano_runtime::Template::builtin("gemma");
+    let (model, notices) = open(&path, ModelOptions { template, ..options() }).unwrap();
+    assert_eq!((model.info().template.as_deref(), notices.len()), (Some("gemma"), 0));
 }
 
 #[test]
@@ -182,11 +201,32 @@ fn a_seed_gives_the_same_text_whatever_the_number_of_threads() {
     }
 }
 
+/// D7: the vocabulary, then the names.
 #[test]
-fn folders_need_no_template() {
+fn a_folder_without_a_template_gets_one_by_what_it_is() {
     let mut folder = Tiny::default().folder(2);
     folder.files.retain(|(name, _)| name != "tokenizer_config.json");
-    let (model, _) = open(folder.temp("plain").path(), options()).unwrap();
-    assert!(model.template().is_none());
+    let with_marks = folder.temp("plain");
+    let (model, notices) = open(with_marks.path(), options()).unwrap();
+    assert_eq!(model.info().template.as_deref(), Some("chat-ml"));
+    assert!(notices.len() == 1 && notices[0].contains("no chat template of its own"), "{notices:?}");
+    // The same without marks is a model that was never taught to chat.
+    for (name, content) in &mut folder.files {
+        if name == "tokenizer.json" {
+            let text = String::from_utf8(content.clone()).unwrap();
+            *content = text.replace("<|im_start|>", "<|m_start|>").into_bytes();
+        }
+    }
+    let plain = folder.temp("plain");
+    let (model, notices) = open(plain.path(), options()).unwrap();
+    assert!(model.template().is_none() && notices.is_empty(), "{notices:?}");
+    assert!(matches!(model.chat(ChatOptions::default()).map(|_| ()), Err(Error::NoTemplate { .. })));
     assert!(model.complete("a", &GenerateOptions::default()).unwrap().wait().is_ok());
+    // The Hub's cache names folders after commits.
+    let commit = plain.path().join("models--lmsys--vicuna-7b-v1.5/snapshots/0123456789abcdef");
+    std::fs::create_dir_all(&commit).unwrap();
+    folder.write(&commit);
+    let (model, notices) = open(&commit, options()).unwrap();
+    assert_eq!(model.info().template.as_deref(), Some("vicuna-v1"), "{notices:?}");
+    assert!(notices.concat().contains("by the name \"vicuna-7b-v1.5\" alone"), "{notices:?}");
 }

@@ -1,10 +1,12 @@
 //! NanoLLM-style templates: a JSON object that maps each role to a string with one `${MESSAGE}` in it. This file checks such
 //! an object and renders messages with it: the first message after the system prompt may have a form of its own (`first`),
-//! and neighbours of one role share one prefix and one suffix. Patterns for calls (`tool_call`, `tool_spec`) are checked
-//! for their type and left to whoever runs functions.
+//! and neighbours of one role share one prefix and one suffix. What it says of calls (`tool_call`, `tool_spec`) is checked
+//! and left to whoever runs functions.
 
-use serde_json::{Map, Value};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
+use crate::ToolSpec;
 use crate::error::{Error, Result};
 use crate::message::{Content, Message, describe};
 
@@ -16,6 +18,8 @@ pub(crate) struct File {
     pub(crate) system_prompt: Option<String>,
     pub(crate) stop: Vec<String>,
     pub(crate) stop_ids: Vec<Vec<u32>>,
+    pub(crate) tool_call: Option<String>,
+    pub(crate) tool_spec: Option<ToolSpec>,
     pub(crate) roles: Roles,
 }
 
@@ -33,26 +37,21 @@ struct Role {
 /// Reads and checks a template; `name` is its file.
 pub(crate) fn parse(name: &str, json: &str) -> Result<File> {
     let fail = |why: String| Error::Json { name: name.to_owned(), why };
-    let value: Value = serde_json::from_str(json).map_err(|e| fail(format!("not valid JSON: {e}")))?;
-    let Value::Object(keys) = value else {
-        return Err(fail(format!("expected an object with the roles as keys, found {}", describe(&value))));
-    };
+    let keys = object(json).map_err(fail)?;
     let mut file = File {
         name: stem(name),
         system_prompt: None,
         stop: Vec::new(),
         stop_ids: Vec::new(),
+        tool_call: None,
+        tool_spec: None,
         roles: Roles(Vec::new()),
     };
-    for (key, value) in &keys {
-        match key.as_str() {
-            "name" => file.name = text(key, value).map_err(fail)?.to_owned(),
-            "system_prompt" if value.is_null() => {}
-            "system_prompt" => file.system_prompt = Some(text(key, value).map_err(fail)?.to_owned()),
-            "stop" => stop(value, &mut file.stop, &mut file.stop_ids).map_err(fail)?,
-            "tool_call" | "tool_spec" => drop(text(key, value).map_err(fail)?),
-            _ => file.roles.0.push(role(key, value).map_err(fail)?),
+    for (index, (key, value)) in keys.iter().enumerate() {
+        if keys[..index].iter().any(|(earlier, _)| earlier == key) {
+            return Err(fail(format!("the key {key:?} is there twice")));
         }
+        file.take(key, value).map_err(fail)?;
     }
     if file.roles.find("user").is_none() {
         return Err(fail(format!("the key \"user\" is missing; found {}", listed(&keys))));
@@ -60,7 +59,78 @@ pub(crate) fn parse(name: &str, json: &str) -> Result<File> {
     if file.system_prompt.is_some() && file.roles.find("system").is_none() {
         return Err(fail("the key \"system_prompt\" needs a key \"system\" that says where it goes".to_owned()));
     }
+    if file.tool_spec == Some(ToolSpec::OpenAi) && file.tool_call.is_none() {
+        return Err(fail("the key \"tool_spec\" says openai, which needs a key \"tool_call\"".to_owned()));
+    }
+    if file.roles.find("bot").is_none() {
+        // NanoLLM never looked: it kept replies as the model had said them.
+        file.roles.0.push(Role { key: "bot".to_owned(), prefix: String::new(), suffix: String::new() });
+    }
     Ok(file)
+}
+
+impl File {
+    /// One key. Null is as good as no key where the key is optional.
+    fn take(&mut self, key: &str, value: &Value) -> std::result::Result<(), String> {
+        match key {
+            "name" | "system_prompt" | "stop" | "tool_call" | "tool_spec" if value.is_null() => {}
+            "name" => match text(key, value)? {
+                "" => return Err("the key \"name\" is empty; leave it out to take the file's name".to_owned()),
+                name => self.name = name.to_owned(),
+            },
+            "system_prompt" => self.system_prompt = Some(text(key, value)?.to_owned()),
+            "stop" => stop(value, &mut self.stop, &mut self.stop_ids)?,
+            "tool_call" => self.tool_call = Some(pattern(key, text(key, value)?)?.to_owned()),
+            "tool_spec" => {
+                self.tool_spec = Some(match text(key, value)? {
+                    "openai" => ToolSpec::OpenAi,
+                    "python" => ToolSpec::Python,
+                    _ => return Err(format!("the key {key:?} must be openai or python, found {}", describe(value))),
+                });
+            }
+            _ => self.roles.0.push(role(key, value)?),
+        }
+        Ok(())
+    }
+}
+
+/// The keys of an object in their order, those that are there twice too.
+fn object(json: &str) -> std::result::Result<Vec<(String, Value)>, String> {
+    struct Keys;
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Vec<(String, Value)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut keys = Vec::new();
+            while let Some(key) = map.next_entry()? {
+                keys.push(key);
+            }
+            Ok(keys)
+        }
+    }
+    let value: Value = serde_json::from_str(json).map_err(|e| format!("not valid JSON: {e}"))?;
+    if !value.is_object() {
+        return Err(format!("expected an object with the roles as keys, found {}", describe(&value)));
+    }
+    serde_json::Deserializer::from_str(json).deserialize_map(Keys).map_err(|e| format!("not valid JSON: {e}"))
+}
+
+/// A regular expression that gives what is inside a call.
+fn pattern<'a>(key: &str, pattern: &'a str) -> std::result::Result<&'a str, String> {
+    match regex::Regex::new(pattern) {
+        Ok(regex) if regex.captures_len() > 1 => Ok(pattern),
+        Ok(_) => Err(format!("the key {key:?} must have a group, (…), around the JSON of a call, found {pattern:?}")),
+        Err(error) => {
+            // The last line says what is wrong, those before it where.
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Err(format!("the key {key:?} must be a regular expression, found {pattern:?}: {why}"))
+        }
+    }
 }
 
 impl Roles {
@@ -149,7 +219,6 @@ fn stop(value: &Value, texts: &mut Vec<String>, ids: &mut Vec<Vec<u32>>) -> std:
         other => Err(wrong(other)),
     };
     match value {
-        Value::Null => Ok(()),
         Value::Array(list) => list.iter().try_for_each(|value| one(value, true)),
         value => one(value, false),
     }
@@ -159,8 +228,11 @@ fn text<'a>(key: &str, value: &'a Value) -> std::result::Result<&'a str, String>
     value.as_str().ok_or_else(|| format!("the key {key:?} must be a string, found {}", describe(value)))
 }
 
-fn listed(keys: &Map<String, Value>) -> String {
-    if keys.is_empty() { "no keys".to_owned() } else { keys.keys().cloned().collect::<Vec<_>>().join(", ") }
+fn listed(keys: &[(String, Value)]) -> String {
+    if keys.is_empty() {
+        return "no keys".to_owned();
+    }
+    keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn stem(file: &str) -> String {

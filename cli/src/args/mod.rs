@@ -68,6 +68,8 @@ pub enum Command {
     Detokenize(DetokenizeArgs),
     /// Print the prompt that a chat template makes of messages
     Render(RenderArgs),
+    /// List the built-in chat templates
+    Templates(TemplatesArgs),
     /// Print the logits after a list of tokens, as JSON
     Logits(LogitsArgs),
     /// Show the conversation in a file that --session or /save wrote
@@ -94,7 +96,8 @@ pub struct ChatArgs {
     /// What the model is told first: text, or a .txt or .json file
     #[arg(short, long, value_name = "TEXT|FILE", help_heading = "Conversation", allow_hyphen_values = true)]
     pub system_prompt: Option<String>,
-    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file; auto is the model's own
+    /// A built-in template's name (nano-chat templates lists them), a Jinja file or a NanoLLM-style .json file; auto is the
+    /// model's own, or one that suits its vocabulary or its name
     #[arg(long, value_name = "NAME|FILE", default_value = "auto", help_heading = "Conversation")]
     pub chat_template: String,
     /// How each reply begins; the model goes on from there
@@ -198,7 +201,7 @@ pub struct RenderArgs {
     /// The model whose template and spellings of tokens to use
     #[arg(short, long, value_name = "PATH|ID", required_unless_present = "chat_template")]
     pub model: Option<String>,
-    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file
+    /// A built-in template's name, a Jinja file or a NanoLLM-style .json file; auto is the one that suits the model
     #[arg(long, value_name = "NAME|FILE")]
     pub chat_template: Option<String>,
     /// A JSON file with a list of messages, as in the OpenAI API; - is stdin
@@ -213,6 +216,16 @@ pub struct RenderArgs {
     /// A variable for the template; may be repeated
     #[arg(long, value_name = "KEY=JSON", value_parser = key_value)]
     pub var: Vec<(String, serde_json::Value)>,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `templates`
+#[derive(Debug, Args)]
+pub struct TemplatesArgs {
+    /// One JSON array, with the templates' sources
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -235,6 +248,9 @@ pub struct LogitsArgs {
     /// nll_sum is null
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "tokens_file", "generate", "all"])]
     pub session: Option<PathBuf>,
+    /// The template of that conversation, if it is not the model's own
+    #[arg(long, value_name = "NAME|FILE", requires = "session")]
+    pub chat_template: Option<String>,
     /// Also continue greedily by so many tokens; the end-of-sequence token does not end it
     #[arg(long, value_name = "N", default_value = "0", value_parser = count, allow_negative_numbers = true)]
     pub generate: usize,

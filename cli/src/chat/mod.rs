@@ -63,9 +63,10 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
     let template = named.map(Template::resolve).transpose()?;
     let functions = crate::functions::asked_for(&args.functions)?;
-    let model = crate::model::open(&args.load, args.threads.threads, args.context.max_context_len, log)?;
+    let context = args.context.max_context_len;
+    let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
     let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone());
-    let chat = ChatOptions { system_prompt, template, overflow: args.overflow, functions, ..ChatOptions::default() };
+    let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, ..ChatOptions::default() };
     let mut talk = Talk::start(&model, chat, options, show, args.session.as_deref())?;
 
     let style = Style::color(args.prompt_color, terminals.color_err());

@@ -11,4 +11,5 @@ mod signals;
 #[allow(dead_code)] // it can do more than is needed here
 #[path = "../../../models/tests/stand_in/mod.rs"]
 mod stand_in;
+mod templates;
 mod terminal;

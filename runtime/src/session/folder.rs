@@ -34,7 +34,7 @@ pub(super) struct Folder {
 
 /// A file, locked unless it is only read.
 #[derive(Debug)]
-pub(super) struct Locked(File);
+pub(super) struct Locked(pub(super) File);
 
 impl Locked {
     fn new(path: &Path, file: File) -> Result<Self> {

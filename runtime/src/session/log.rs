@@ -251,9 +251,7 @@ impl<S: Storage> Log<S> {
         let Some(Extent { record, trailer, end }) = self.extent(&head, len) else { return Ok(None) };
         let mut bytes = [0; TRAILER as usize];
         self.storage.read_at(trailer, &mut bytes)?;
-        let Some(Trailer { sum, .. }) = Trailer::decode(&bytes, self.preamble.id).filter(|t| t.start == start) else {
-            return Ok(None);
-        };
+        let Some(Trailer { sum, .. }) = Trailer::decode(&bytes, self.preamble.id) else { return Ok(None) };
         let mut bytes = vec![0; (trailer - record) as usize];
         self.storage.read_at(record, &mut bytes)?;
         if record_sum(&bytes, &head.encode(self.preamble.id)) != sum {

@@ -103,6 +103,11 @@ impl SessionFile {
         self.0.rewrite(header, state, pages, read)
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.place.path()
+    }
+
     /// Reads a page of the last commit, replacing what `into` held. Any error means that this page must be made anew.
     pub(crate) fn read_page(&mut self, index: usize, into: &mut Vec<u8>) -> Result<()> {
         self.0.log.read_page(index, into)

@@ -51,11 +51,11 @@ pub fn tokens(text: &str) -> Vec<u32> {
     out
 }
 
-/// The vocabulary above. `add_bos`: the model wants a beginning-of-sequence token.
-pub fn tokenizer(add_bos: bool) -> Tokenizer {
+/// How a vocabulary of a byte-level tokenizer spells the bytes.
+pub fn byte_spellings() -> Vec<char> {
     let visible = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut hidden = 0;
-    let byte: Vec<char> = (0..=255u8)
+    (0..=255u8)
         .map(|b| {
             if visible(b) {
                 return char::from(b);
@@ -63,7 +63,12 @@ pub fn tokenizer(add_bos: bool) -> Tokenizer {
             hidden += 1;
             char::from_u32(255 + hidden).unwrap()
         })
-        .collect();
+        .collect()
+}
+
+/// The vocabulary above. `add_bos`: the model wants a beginning-of-sequence token.
+pub fn tokenizer(add_bos: bool) -> Tokenizer {
+    let byte = byte_spellings();
     let spell = |text: &str| text.bytes().map(|b| byte[b as usize]).collect::<String>();
     let mut vocab: Vec<String> = byte.iter().map(char::to_string).collect();
     vocab.extend(CONTROL.map(str::to_owned));
@@ -328,10 +333,10 @@ impl Runner for Fake {
         PAGE_ROWS * 17
     }
 
-    fn read_page(&mut self, page: u32, into: &mut [u8]) -> Result<()> {
-        let slots = &self.slots[page as usize * PAGE_ROWS..][..PAGE_ROWS];
+    fn read_page(&mut self, page: u32, rows: usize, into: &mut [u8]) -> Result<()> {
+        let slots = &self.slots[page as usize * PAGE_ROWS..][..rows];
+        into.fill(0);
         for (bytes, slot) in into.chunks_exact_mut(17).zip(slots) {
-            bytes.fill(0);
             if let Some(Slot { token, position, hash }) = slot {
                 bytes[0] = 1 + u8::from(hash.is_some());
                 bytes[1..5].copy_from_slice(&token.to_le_bytes());

@@ -41,8 +41,22 @@ fn babble(tokens: &[u32]) -> u32 {
 
 /// What happened, by name.
 const KINDS: [&str; 16] = [
-    "turns", "full", "failed", "dropped", "stopped", "pairs", "undone", "popped", "removed", "edited", "again", "forked",
-    "rolled back", "appended", "lost", "overflown",
+    "turns",
+    "full",
+    "failed",
+    "dropped",
+    "stopped",
+    "pairs",
+    "undone",
+    "popped",
+    "removed",
+    "edited",
+    "again",
+    "forked",
+    "rolled back",
+    "appended",
+    "lost",
+    "overflown",
 ];
 
 struct Walk {

@@ -130,8 +130,13 @@ fn parts_of_another_file_are_damage() {
     assert_eq!(errors(&mut session, 2), [""; 0]);
     // And a turn that was moved within its file.
     let moved = [&one.file()[..], &vec![0; 4096 - one.file().len() % 4096], &one.file()[start..]].concat();
-    let (_, turn, notice) = open(moved).unwrap();
-    assert_eq!((number(&turn), notice.is_some()), (Some(3), true));
+    // And a trailer that ends the file but not its turn, which is not the last.
+    let third = ends[2] as usize;
+    let trailer = [&one.file()[..], b"junk", &one.file()[third - TRAILER as usize..third]].concat();
+    for bytes in [moved, trailer] {
+        let (_, turn, notice) = open(bytes).unwrap();
+        assert_eq!((number(&turn), notice.is_some()), (Some(3), true));
+    }
 }
 
 #[test]

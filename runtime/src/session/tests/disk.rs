@@ -30,14 +30,26 @@ pub(super) enum Fate {
     Lost,
     /// Of writes to one file, only the last is there.
     Last,
-    /// Of writes to one file, all but the last are there.
-    AllButLast,
+    /// Of writes to one file, all are there but this one, counted from the last.
+    AllBut(usize),
     /// Files are as long as they would be, and hold zeros.
     Zeros,
+    /// The same, and so do all blocks of the disk that were being written, whatever else was in them.
+    Torn,
 }
 
 impl Fate {
-    pub(super) const ALL: [Fate; 5] = [Fate::Kept, Fate::Lost, Fate::Last, Fate::AllButLast, Fate::Zeros];
+    pub(super) const ALL: [Fate; 9] = [
+        Fate::Kept,
+        Fate::Lost,
+        Fate::Last,
+        Fate::AllBut(0),
+        Fate::AllBut(1),
+        Fate::AllBut(2),
+        Fate::AllBut(3),
+        Fate::Zeros,
+        Fate::Torn,
+    ];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,6 +64,8 @@ struct Inner {
     ops: Vec<Op>,
     /// Bytes and operations that still succeed.
     budget: Option<usize>,
+    /// Whether what failed first was writing.
+    refused: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -94,6 +108,11 @@ impl Disk {
         self.0.borrow_mut().budget = budget;
     }
 
+    /// Whether it was in the middle of writing that the disk was full.
+    pub(super) fn refused_writing(&self) -> bool {
+        self.0.borrow().refused == Some(true)
+    }
+
     /// What the session's place may hold after a cut: when the first `ops` operations and `bytes` bytes of the next
     /// were done. Two files where a renaming may or may not have come to the disk.
     pub(super) fn after(&self, ops: usize, bytes: usize, fate: Fate) -> Vec<Vec<u8>> {
@@ -111,7 +130,7 @@ impl Disk {
                 Op::Write(file, ..) | Op::Cut(file, _) => pending.entry(file).or_default().push(op),
                 Op::Sync(file) => {
                     for op in pending.remove(&file).unwrap_or_default() {
-                        apply(&mut files, &op, false);
+                        apply(&mut files, &op, Fate::Kept);
                     }
                 }
                 Op::Publish(file) => renamed = Some(file),
@@ -123,13 +142,13 @@ impl Disk {
             let last = waiting.len() - 1;
             for (index, op) in waiting.iter().enumerate() {
                 let kept = match fate {
-                    Fate::Kept | Fate::Zeros => true,
+                    Fate::Kept | Fate::Zeros | Fate::Torn => true,
                     Fate::Lost => false,
                     Fate::Last => index == last,
-                    Fate::AllButLast => index != last,
+                    Fate::AllBut(lost) => index + lost != last,
                 };
                 if kept {
-                    apply(&mut files, op, fate == Fate::Zeros);
+                    apply(&mut files, op, fate);
                 }
             }
         }
@@ -153,10 +172,11 @@ impl Disk {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         // Cutting off and removing take no room.
         if cost > left && !matches!(op, Op::Cut(..) | Op::Discard(_)) {
+            inner.refused.get_or_insert(matches!(op, Op::Write(..)));
             inner.budget = Some(0);
             if let Op::Write(file, at, data) = op {
                 let part = Op::Write(file, at, data[..left].to_vec());
-                apply(&mut inner.now.files, &part, false);
+                apply(&mut inner.now.files, &part, Fate::Kept);
                 inner.ops.push(part);
             }
             return Err(full());
@@ -170,21 +190,23 @@ impl Disk {
                 }
             }
             Op::Discard(file) => drop(inner.now.files.remove(file)),
-            op => apply(&mut inner.now.files, op, false),
+            op => apply(&mut inner.now.files, op, Fate::Kept),
         }
         inner.ops.push(op);
         Ok(())
     }
 }
 
-fn apply(files: &mut BTreeMap<u64, Vec<u8>>, op: &Op, zeros: bool) {
+fn apply(files: &mut BTreeMap<u64, Vec<u8>>, op: &Op, fate: Fate) {
     match op {
         Op::Write(file, at, data) => {
             let (bytes, at) = (files.get_mut(file).expect("a file that was made"), *at as usize);
             let end = at + data.len();
             bytes.resize(bytes.len().max(end), 0);
-            if !zeros {
-                bytes[at..end].copy_from_slice(data);
+            match fate {
+                Fate::Zeros => (),
+                Fate::Torn => bytes[at / 4096 * 4096..end].fill(0),
+                _ => bytes[at..end].copy_from_slice(data),
             }
         }
         Op::Cut(file, len) => files.get_mut(file).expect("a file that was made").resize(*len as usize, 0),

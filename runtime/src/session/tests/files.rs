@@ -226,6 +226,8 @@ fn links_are_followed_and_stay() {
     says(SessionFile::create(&link, &header()), &link, nowhere);
     says(SessionFile::open(&link), &link, nowhere);
     drop(SessionFile::create(&target, &header()).unwrap());
+    // One that looks like a left-over is none.
+    symlink(&target, real.join(".talk.session.0123456789abcdef.session-tmp")).unwrap();
     let mut file = SessionFile::open(&link).unwrap().file;
     file.0.floor = 0;
     for (content, changed) in &conversation() {
@@ -239,7 +241,7 @@ fn links_are_followed_and_stay() {
     drop(file);
     write_whole(&link, &conversation()[1].0).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!((names(&dir), fs::read_dir(&real).unwrap().count()), (vec!["link".to_owned(), "real".to_owned()], 1));
+    assert_eq!((names(&dir), fs::read_dir(&real).unwrap().count()), (vec!["link".to_owned(), "real".to_owned()], 2));
     holds(&target, &conversation()[1].0);
     // And relative paths.
     let up = PathBuf::from_iter(std::env::current_dir().unwrap().components().skip(1).map(|_| ".."));
@@ -248,9 +250,60 @@ fn links_are_followed_and_stay() {
     holds(&relative, &conversation()[1].0);
 }
 
+#[test]
+fn of_two_that_make_the_same_session_one_does() {
+    let dir = TempDir::new("session");
+    let path = dir.path().join("talk.session");
+    let [one, other] = [(), ()].map(|()| Folder::new(&path).unwrap());
+    let mut first = Session::create(one, &header()).unwrap();
+    says(Session::create(other, &header()), &path, "is there already; open it, or take another name");
+    let content = Content::new("first", &[1]);
+    content.commit(&mut first, 0).unwrap();
+    drop(first);
+    holds(&path, &content);
+    assert_eq!(names(&dir), ["talk.session"]);
+}
+
+#[test]
+fn a_lock_is_given_back_though_others_have_the_file() {
+    // A program that another thread is starting has copies of our files for a moment.
+    let dir = TempDir::new("session");
+    let (path, file) = created(&dir);
+    drop(file);
+    let (_, file) = Folder::open(&path).unwrap();
+    let _copy = file.0.try_clone().unwrap();
+    drop(file);
+    SessionFile::open(&path).unwrap();
+}
+
+#[test]
+fn no_turn_is_lost_between_two_that_take_turns() {
+    // Every commit here replaces the file, so that who waits for the lock may get that of a file that is no more.
+    let dir = TempDir::new("session");
+    let (path, file) = created(&dir);
+    drop(file);
+    let take_turns = || {
+        for _ in 0..60 {
+            let Opened { mut file, turn, .. } = loop {
+                match SessionFile::open(&path) {
+                    Err(Error::SessionInUse { .. }) => std::thread::yield_now(),
+                    opened => break opened.unwrap(),
+                }
+            };
+            file.0.floor = 0;
+            let turn = turn.map_or(0, |turn| turn.state.len());
+            Content::new(&"x".repeat(turn + 1), &[]).commit(&mut file.0, 0).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        [(); 2].map(|()| scope.spawn(take_turns));
+    });
+    assert_eq!(SessionFile::open(&path).unwrap().turn.unwrap().state.len(), 120);
+}
+
 /// What the killed process says at its turn `turn`.
 fn said(turn: u64) -> Content {
-    let mut pages: Vec<u8> = (0..1 + turn as u8 % 7).collect();
+    let mut pages: Vec<u8> = (0..=(turn % 7) as u8).collect();
     *pages.last_mut().unwrap() = turn as u8;
     Content::new(&turn.to_string(), &pages)
 }
@@ -266,7 +319,7 @@ fn process() {
     let mut turn: u64 = turn.map_or(0, |turn| String::from_utf8(turn.state).unwrap().parse().unwrap());
     loop {
         turn += 1;
-        said(turn).commit(&mut file.0, (turn.saturating_sub(1) as usize % 7).min(turn as usize % 7)).unwrap();
+        said(turn).commit(&mut file.0, ((turn - 1) % 7).min(turn % 7) as usize).unwrap();
         println!("\n{turn}");
     }
 }
