@@ -132,6 +132,14 @@ pub enum Error {
         /// Why not.
         problem: String,
     },
+    /// A file of functions that cannot be used.
+    #[error("the functions file {} cannot be used: {problem}", path.display())]
+    FunctionsFile {
+        /// The file.
+        path: PathBuf,
+        /// The entry, the field, what is wrong.
+        problem: String,
+    },
     /// A session file is not what it should be, or not where it should be.
     #[error("{}: {why}", .path.display())]
     Session {

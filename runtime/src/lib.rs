@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod cache;
 mod chat;
 mod edit;
@@ -54,10 +55,13 @@ mod stream;
 mod transcript;
 mod worker;
 
+pub use board::{Board, Clock, Rails, Watch};
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use edit::{Mark, Removal, Removed};
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use functions::support as macros;
 pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
@@ -74,5 +78,6 @@ pub use stats::Stats;
 
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;
+pub use nano_macros::{Argument, bot_function, bot_functions};
 pub use nano_models::{Quantization, Spec, Tokenizer};
 pub use nano_templates::{Choice, Content, Message, Part, Template, Vars};

@@ -6,11 +6,11 @@ pub mod machine;
 mod report;
 
 use crate::args::BenchArgs;
-use crate::device::{ROOT, Rails};
+use crate::device::ROOT;
 use crate::model::open_for_ids;
 use crate::out::Log;
 use anyhow::{Context, Result, ensure};
-use nano_runtime::{GenerateOptions, NanoModel, Output};
+use nano_runtime::{GenerateOptions, NanoModel, Output, Rails};
 use report::{Gpu, Report, Spread, Test};
 use std::path::Path;
 use std::time::Instant;

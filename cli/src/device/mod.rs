@@ -1,18 +1,11 @@
-//! A device without a model: what it is, what it has, how fast its memory is. Behind `info` without `--model`. What a board's
-//! system says is in `board`, what it draws in `power`.
-
-mod board;
-mod power;
-
-pub use board::Board;
-pub use power::Rails;
+//! A device without a model: what it is, what it has, how fast its memory is. Behind `info` without `--model`.
 
 use crate::args::InfoArgs;
 use crate::bench::machine;
 use crate::model::megabytes;
 use crate::out;
 use anyhow::Result;
-use nano_runtime::GpuReport;
+use nano_runtime::{Board, GpuReport};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -2,15 +2,20 @@
 //!
 //! This is the set of them, what is said about it in a system prompt, and how results are spliced. One function is in
 //! `function`, what it takes and returns in `argument` and `schema`, the text of calls in `scanner` and `literal`,
-//! threads in `running`. That a result becomes tokens is the engine's business. Nothing here is global: a conversation
+//! threads in `running`. Those that come with the library are in `ready_made`, those that are programs in `file`. That a result becomes tokens is the engine's business. Nothing here is global: a conversation
 //! has the functions that it was given.
 
 mod argument;
+mod calculator;
+mod command;
+mod file;
 mod function;
 mod literal;
+mod ready_made;
 mod running;
 mod scanner;
 mod schema;
+pub mod support;
 
 pub use argument::{Argument, Returned, kinds};
 pub use function::{BotFunction, Closure, Parameter};

@@ -1,5 +1,10 @@
 //! What a Jetson board's system says of it: model, release, power mode, clocks. All of it are small files; the root of the
-//! tree is an argument, so that tests can bring their own. Other machines have some of the files or none.
+//! tree is an argument, so that tests can bring their own. Other machines have some of the files or none. What the board
+//! draws is in `power`.
+
+mod power;
+
+pub use power::{Rails, Watch};
 
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -16,6 +21,7 @@ pub struct Board {
     /// As in `MAXN` or `15W`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_mode: Option<String>,
+    /// Of the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_clock: Option<Clock>,
     /// Of the memory; most systems tell it to the superuser only.
@@ -26,7 +32,9 @@ pub struct Board {
 /// A clock now, and at most as things are set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Clock {
+    /// Now.
     pub mhz: f64,
+    /// At most.
     pub max_mhz: f64,
 }
 
@@ -58,7 +66,7 @@ impl Board {
 }
 
 /// A file's text without what ends it.
-pub fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let text = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&text);
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
@@ -66,12 +74,12 @@ pub fn text(path: &Path) -> Option<String> {
 }
 
 /// A file that holds one number.
-pub fn number(path: &Path) -> Option<f64> {
+pub(crate) fn number(path: &Path) -> Option<f64> {
     text(path)?.parse().ok()
 }
 
 /// What is in a folder, in order of names.
-pub fn entries(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     paths.sort();
     paths
@@ -113,12 +121,12 @@ fn clock(folder: &Path, now: &str, most: &str) -> Option<Clock> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use nano_models::testing::TempDir;
 
     /// Files with their texts, below a root.
-    pub fn tree(files: &[(&str, &str)]) -> TempDir {
+    pub(crate) fn tree(files: &[(&str, &str)]) -> TempDir {
         let root = TempDir::new("board");
         for (name, text) in files {
             let path = root.path().join(name);

@@ -1,7 +1,7 @@
 //! What a board draws while something runs, from the rails that its power monitors (INA3221) measure. The root of the tree
-//! is an argument, as for `board`.
+//! is an argument, as for the board.
 
-use super::board::{entries, number, text};
+use super::{entries, number, text};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -18,9 +18,18 @@ struct Rail {
     voltage: PathBuf,
 }
 
-/// The rails that together are what a board draws.
+impl Rail {
+    fn watts(&self) -> Option<f64> {
+        Some(number(&self.current)? * number(&self.voltage)? / 1e6)
+    }
+}
+
+/// The rails of a board, and which of them together are what it draws.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rails(Vec<Rail>);
+pub struct Rails {
+    all: Vec<Rail>,
+    parts: Vec<Rail>,
+}
 
 impl Rails {
     /// Those below `root`; `None` if the machine has none.
@@ -28,6 +37,7 @@ impl Rails {
         let monitors = entries(&root.join("sys/bus/i2c/drivers/ina3221"));
         let folders = monitors.iter().flat_map(|monitor| entries(&monitor.join("hwmon")));
         let rails: Vec<Rail> = folders.flat_map(|folder| (1..=3).filter_map(move |n| rail(&folder, n))).collect();
+        let all = rails.clone();
         let total = rails.iter().find(|rail| rail.label == "VDD_IN").cloned();
         let parts = match total {
             // The board's input, all others come from it.
@@ -38,12 +48,17 @@ impl Rails {
             }
             None => rails,
         };
-        (!parts.is_empty()).then_some(Self(parts))
+        (!parts.is_empty()).then_some(Self { all, parts })
     }
 
     /// Watts at this moment; `None` if a rail does not answer.
     pub fn watts(&self) -> Option<f64> {
-        self.0.iter().map(|rail| Some(number(&rail.current)? * number(&rail.voltage)? / 1e6)).sum()
+        self.parts.iter().map(Rail::watts).sum()
+    }
+
+    /// Name and watts of each rail that answers, parts and wholes alike.
+    pub fn each(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.all.iter().filter_map(|rail| Some((rail.label.as_str(), rail.watts()?)))
     }
 
     /// Looks at the rails from now on, in a thread.
@@ -67,6 +82,7 @@ impl Rails {
 }
 
 /// Rails that are being watched.
+#[derive(Debug)]
 pub struct Watch {
     stop: Sender<()>,
     thread: JoinHandle<Option<f64>>,
