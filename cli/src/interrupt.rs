@@ -31,6 +31,8 @@ struct State {
     ending: bool,
     /// How the terminal was before line editing.
     terminal: Option<Termios>,
+    /// The terminal marks what is pasted.
+    pastes: bool,
 }
 
 enum Doing {
@@ -45,7 +47,7 @@ enum Doing {
 impl Interrupts {
     /// Takes over the signals. To be called before other threads are started: they inherit what is blocked.
     pub fn watch() -> Result<Self> {
-        let state = State { doing: Doing::Other, presses: Vec::new(), ending: false, terminal: None };
+        let state = State { doing: Doing::Other, presses: Vec::new(), ending: false, terminal: None, pastes: false };
         let this = Self(Arc::new(Mutex::new(state)));
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block().context("signals cannot be blocked")?;
@@ -73,6 +75,12 @@ impl Interrupts {
         state.doing = Doing::Prompt;
         state.terminal = tcgetattr(std::io::stdin()).ok();
         AtPrompt(self)
+    }
+
+    /// Lets the terminal mark what is pasted, or not, until the program ends.
+    pub fn mark_pastes(&self, on: bool) {
+        self.lock().pastes = on;
+        mark_pastes(on);
     }
 
     /// Ctrl-C was pressed at the prompt. Whether it is the second time within two seconds.
@@ -113,14 +121,25 @@ impl State {
         self.presses.len()
     }
 
-    fn exit(&self, status: i32) -> ! {
+    fn exit(&mut self, status: i32) -> ! {
+        if self.pastes {
+            // Not for longer: a reply may be stuck in stdout.
+            let (tell, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || tell.send(mark_pastes(false)));
+            let _ = told.recv_timeout(Duration::from_millis(100));
+        }
         if let (Doing::Prompt, Some(terminal)) = (&self.doing, &self.terminal) {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, terminal);
-            // The line editor switched bracketed paste on.
-            let _ = writeln!(std::io::stderr(), "\x1b[?2004l");
+            let _ = writeln!(std::io::stderr());
         }
         std::process::exit(status)
     }
+}
+
+/// Bracketed paste, as terminals call it.
+fn mark_pastes(on: bool) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "\x1b[?2004{}", if on { 'h' } else { 'l' }).and_then(|()| stdout.flush());
 }
 
 /// See [`Interrupts::reply`].
@@ -144,7 +163,7 @@ impl DuringReply {
 
     /// The reply has been shown: ends the program if it was told to end meanwhile.
     pub fn done(self) {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         if state.ending {
             state.exit(TERMINATED);
         }

@@ -40,6 +40,11 @@ pub fn listing(entries: &[Entry]) -> String {
     entries.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// So many of a thing.
+pub fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// The beginning of a text, in one line.
 pub fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,7 +1,7 @@
 //! `session`: what a conversation's file holds, without a model.
 
 use crate::args::SessionArgs;
-use crate::listing::{Entry, listing};
+use crate::listing::{Entry, counted, listing};
 use crate::out::{self, Log};
 use anyhow::Result;
 use nano_runtime::SavedChat;
@@ -20,8 +20,7 @@ pub fn run(args: &SessionArgs, log: &Log) -> Result<()> {
     }
     let entries: Vec<Entry> =
         messages.iter().map(|(message, tokens)| Entry::new(message, tokens.len(), false)).collect();
-    let count = entries.len();
-    let head = format!("{model}: {count} messages, {} tokens: {rows} rows, {pending} pending", rows + pending);
-    out::write(format!("{head}\n"))?;
+    let count = counted(entries.len(), "message");
+    out::write(format!("{model}: {count}, {} tokens: {rows} rows, {pending} pending\n", rows + pending))?;
     if entries.is_empty() { Ok(()) } else { out::write(format!("{}\n", listing(&entries))) }
 }

@@ -3,7 +3,7 @@
 
 use super::command::{Command, HELP};
 use super::talk::Talk;
-use crate::listing::{Entry, listing, short};
+use crate::listing::{Entry, counted, listing, short};
 use crate::stats::{rows, table};
 use anyhow::Result;
 use nano_runtime::{CallReport, ChatHistory, Removal};
@@ -99,8 +99,7 @@ impl Talk {
             Ok(removed) => {
                 let exactly = how == Removal::Shift && removed.how == Removal::Exact;
                 let why = if exactly { "; a shift was not possible, the rest is fed again" } else { "" };
-                let s = if count == 1 { "" } else { "s" };
-                self.changed(&format!("(removed: {count} message{s}, {} tokens{why})", removed.rows));
+                self.changed(&format!("(removed: {}, {} tokens{why})", counted(count, "message"), removed.rows));
                 Ok(())
             }
         }
@@ -126,7 +125,7 @@ impl Talk {
                 notices.iter().for_each(|notice| self.log.warn(notice));
                 self.history = history;
                 let (messages, tokens) = (self.history.messages().len(), self.history.num_tokens());
-                self.changed(&format!("(loaded: {messages} messages, {tokens} tokens; /history lists them)"));
+                self.changed(&format!("(loaded: {}, {tokens} tokens; /history lists them)", counted(messages, "message")));
                 Ok(())
             }
         }
@@ -148,7 +147,10 @@ impl Talk {
             }
         };
         match &report {
-            Some(report) => self.show.call(report)?,
+            Some(report) => {
+                self.failed |= report.result.is_err();
+                self.show.call(report)?;
+            }
             None => self.fail(&format_args!("{name}: its result is not waited for"))?,
         }
         during.done();
@@ -186,8 +188,8 @@ impl Talk {
     fn where_saved(&self) -> String {
         let history = &self.history;
         let counts = format!(
-            "{} messages, {} tokens: {} rows computed, {} pending",
-            history.messages().len(),
+            "{}, {} tokens: {} rows computed, {} pending",
+            counted(history.messages().len(), "message"),
             history.num_tokens(),
             history.num_rows(),
             history.num_pending()

@@ -40,6 +40,7 @@ impl Editor {
         for key in [KeyEvent(KeyCode::Enter, Modifiers::ALT), KeyEvent::alt('\n')] {
             editor.bind_sequence(key, Cmd::Newline);
         }
+        interrupts.mark_pastes(true);
         let mut this = Self { editor, file: history_file(), interrupts, log: log.clone() };
         this.load_history();
         Ok(this)
@@ -51,6 +52,8 @@ impl Editor {
             let at_prompt = self.interrupts.prompt();
             let line = self.editor.readline(PROMPT);
             drop(at_prompt);
+            // The editor switched that off: what is pasted during a reply is one message too.
+            self.interrupts.mark_pastes(true);
             match line {
                 Ok(line) if line.trim().is_empty() => {}
                 Ok(line) => {
@@ -92,6 +95,12 @@ impl Editor {
         if let Some(file) = self.file.take() {
             self.log.debug(format_args!("{}: no history is kept: {error}", file.display()));
         }
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        self.interrupts.mark_pastes(false);
     }
 }
 

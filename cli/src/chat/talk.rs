@@ -3,6 +3,7 @@
 
 use super::Said;
 use super::command::Command;
+use crate::listing::counted;
 use crate::out::Log;
 use crate::show::Show;
 use anyhow::Result;
@@ -23,8 +24,8 @@ pub struct Talk {
     pub(super) session: Option<Session>,
     /// How the last reply went.
     pub(super) last: Option<(Stats, Finish)>,
-    /// A turn failed.
-    failed: bool,
+    /// A turn or a command failed.
+    pub(super) failed: bool,
 }
 
 impl Talk {
@@ -109,9 +110,10 @@ impl Talk {
     pub fn greet(&self) {
         let info = self.history.model().info();
         self.log.say_dim(&format!("{}, {} tokens of context; /help lists commands", info.name, info.context));
-        if let (Some(session), messages @ 1..) = (&self.session, self.history.messages().len()) {
+        let said = self.history.messages().iter().filter(|message| message.role != "system").count();
+        if let Some(session) = self.session.as_ref().filter(|_| said > 0) {
             let path = session.path().display();
-            self.log.say_dim(&format!("{path}: going on after {messages} messages; /history lists them"));
+            self.log.say_dim(&format!("{path}: going on after {}; /history lists them", counted(said, "message")));
         }
     }
 

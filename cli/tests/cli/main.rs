@@ -5,7 +5,9 @@ mod chat;
 mod commands;
 mod cuda;
 mod errors;
+mod functions;
 mod harness;
+mod history;
 mod json;
 mod signals;
 #[allow(dead_code)] // it can do more than is needed here
