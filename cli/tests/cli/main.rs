@@ -6,7 +6,9 @@ mod commands;
 mod cuda;
 mod defects;
 mod errors;
+mod functions;
 mod harness;
+mod history;
 mod json;
 mod signals;
 #[allow(dead_code)] // it can do more than is needed here
