@@ -240,7 +240,7 @@ fn logits_after_a_session_are_those_of_its_tokens() {
     let logits = |args: &[&str]| model.run(&[&["logits"], &exact[..], args].concat(), "");
     let saved = logits(&["--session", path]).succeeded().json();
     let file = shown(path.as_ref());
-    let tokens: Vec<u64> = shown["messages"]
+    let tokens: Vec<u64> = file["messages"]
         .as_array()
         .unwrap()
         .iter()
