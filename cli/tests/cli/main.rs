@@ -10,6 +10,7 @@ mod functions;
 mod harness;
 mod history;
 mod json;
+mod session;
 mod signals;
 #[allow(dead_code)] // it can do more than is needed here
 #[path = "../../../models/tests/stand_in/mod.rs"]
