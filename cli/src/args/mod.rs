@@ -101,8 +101,14 @@ pub struct ChatArgs {
     #[arg(long, value_name = "NAME|FILE", default_value = "auto", help_heading = "Conversation")]
     pub chat_template: String,
     /// How each reply begins; the model goes on from there
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Conversation",
-          allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Conversation",
+        allow_hyphen_values = true
+    )]
     pub reply_prefix: String,
     /// When a turn does not fit into the context: error refuses it; drop removes the oldest exchanges and feeds the rest
     /// again; shift removes them without feeding again, and the model may still know of them

@@ -125,7 +125,10 @@ impl Talk {
                 notices.iter().for_each(|notice| self.log.warn(notice));
                 self.history = history;
                 let (messages, tokens) = (self.history.messages().len(), self.history.num_tokens());
-                self.changed(&format!("(loaded: {}, {tokens} tokens; /history lists them)", counted(messages, "message")));
+                self.changed(&format!(
+                    "(loaded: {}, {tokens} tokens; /history lists them)",
+                    counted(messages, "message")
+                ));
                 Ok(())
             }
         }
@@ -167,9 +170,8 @@ impl Talk {
 
     fn list(&self) -> String {
         let messages = self.history.messages().iter().enumerate();
-        let entry = |(i, message)| {
-            Entry::new(message, self.history.message_tokens(i).len(), self.history.is_cancelled(i))
-        };
+        let entry =
+            |(i, message)| Entry::new(message, self.history.message_tokens(i).len(), self.history.is_cancelled(i));
         let entries: Vec<Entry> = messages.map(entry).collect();
         if entries.is_empty() { "(no messages yet)".into() } else { listing(&entries) }
     }
@@ -180,7 +182,9 @@ impl Talk {
             std::iter::once(function.signature()).chain(description)
         });
         match lines.collect::<Vec<_>>().join("\n") {
-            none if none.is_empty() => "(there are no functions; --function NAME and --functions FILE give some)".into(),
+            none if none.is_empty() => {
+                "(there are no functions; --function NAME and --functions FILE give some)".into()
+            }
             lines => lines,
         }
     }
@@ -197,10 +201,8 @@ impl Talk {
         let Some(session) = &self.session else {
             return format!("{counts}\n(not saved; --session FILE saves each turn, /save FILE does it now)");
         };
-        let size = std::fs::metadata(session.path()).map_or_else(
-            |error| format!("cannot be read: {error}"),
-            |meta| crate::model::megabytes(meta.len()),
-        );
+        let size = std::fs::metadata(session.path())
+            .map_or_else(|error| format!("cannot be read: {error}"), |meta| crate::model::megabytes(meta.len()));
         format!("{counts}\n{}: {size}", session.path().display())
     }
 }

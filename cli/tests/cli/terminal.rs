@@ -292,7 +292,8 @@ fn an_overflow_is_a_note() {
     let model = Model::new(&parrot().context(96));
     let mut session = start(&model, &["-n", "8"], &[]);
     session.exp_string(PROMPT).unwrap();
-    let noted = (0..8).find(|_| line(&mut session, "hi").contains("\x1b[2m(the context was full: the oldest exchanges"));
+    let noted =
+        (0..8).find(|_| line(&mut session, "hi").contains("\x1b[2m(the context was full: the oldest exchanges"));
     assert!(noted.is_some());
     session.send_line("/exit").unwrap();
     assert_eq!(end(&mut session), 0);
