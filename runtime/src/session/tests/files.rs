@@ -4,7 +4,7 @@ use super::*;
 use crate::Error;
 use nano_models::testing::TempDir;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -320,7 +320,7 @@ fn process() {
     loop {
         turn += 1;
         said(turn).commit(&mut file.0, ((turn - 1) % 7).min(turn % 7) as usize).unwrap();
-        println!("\n{turn}");
+        std::io::stdout().write_all(format!("\n{turn}\n").as_bytes()).unwrap();
     }
 }
 
