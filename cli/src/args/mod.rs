@@ -25,6 +25,8 @@ const EXAMPLES: &str = "Examples:
   nano-chat --model org/name --quantization q4f16          one of the Hub, packed
   nano-chat -m model.gguf -p 'Hello' -p 'And you?'         two turns, then leave
   printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
+  nano-chat -m model.gguf --session robot.session          go on where it ended, whatever ended it
+  nano-chat -m model.gguf --function time,calculator       functions that the model may call
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
   nano-chat info -m model.gguf                             formats, sizes, memory
   nano-chat info --device cuda                             the GPU, its driver, its memory's speed

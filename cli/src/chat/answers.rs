@@ -140,8 +140,13 @@ impl Talk {
         let functions = self.history.functions().clone();
         let (tell, told) = channel::<CallReport>();
         let called = name.clone();
-        // Nobody may be left to be told.
-        std::thread::spawn(move || tell.send(functions.call_text(&called, &arguments)));
+        let call = move || {
+            // Nobody may be left to be told.
+            let _ = tell.send(functions.call_text(&called, &arguments));
+        };
+        if let Err(error) = std::thread::Builder::new().name("call".into()).spawn(call) {
+            return self.fail(&format_args!("{name}: no thread can be started: {error}"));
+        }
         let report = loop {
             match told.recv_timeout(GLANCE) {
                 Ok(report) => break Some(report),

@@ -259,6 +259,6 @@ fn logits_after_a_session_are_those_of_its_tokens() {
         logits(&[&["--session", path], &other[..]].concat()).failed_with(&["--session"]);
     }
     let empty = model.dir.path().join("empty.chat");
-    model.run(&exact, &format!("/save {}\n", empty.display())).succeeded();
+    model.run(&exact, format!("/save {}\n", empty.display())).succeeded();
     logits(&["--session", empty.to_str().unwrap()]).failed_with(&["empty.chat", "no token"]);
 }
