@@ -165,11 +165,15 @@ fn saving_replaces_sessions_only() {
 fn paths_that_will_not_do_are_named() {
     let dir = TempDir::new("session");
     let missing = dir.path().join("no/talk.session");
-    says(SessionFile::create(&missing, &header()), &dir.path().join("no"), "there is no such folder; make it first");
+    says(
+        SessionFile::create(&missing, &header()),
+        &dir.path().join("no"),
+        "there is no such folder; make it, or name another one",
+    );
     says(
         write_whole(&missing, &Content::new("", &[])),
         &dir.path().join("no"),
-        "there is no such folder; make it first",
+        "there is no such folder; make it, or name another one",
     );
     let absent = dir.path().join("absent");
     says(SessionFile::open(&absent), &absent, "there is no such session file");
