@@ -19,13 +19,14 @@ pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, lo
         texts.push(Prompt { text: one_line_end(crate::tokenize::stdin_text()?), from_file: false });
     }
     let model = crate::model::open(&args.load, args.threads.threads, args.context.max_context_len, log)?;
-    let show = Show::new(&args.reply, args.reply_color, terminals, interrupts, log.clone());
+    let show = Show::new(&args.reply, args.reply_color, terminals, &options.functions, interrupts, log.clone());
     let mut failed = false;
     for Prompt { text, .. } in texts {
         if terminals.stdout && terminals.stderr && !args.reply.json {
             log.part(&Style::dim(log.colored()).paint(&text));
         }
-        let outcome = show.reply(|| model.complete(&text, &options), Generation::stopper)?;
+        let (outcome, during) = show.reply(|| model.complete(&text, &options), Generation::stopper)?;
+        show.end(&outcome, during)?;
         failed |= outcome.is_err();
     }
     Ok(u8::from(failed))

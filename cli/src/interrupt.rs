@@ -31,6 +31,8 @@ struct State {
     ending: bool,
     /// How the terminal was before line editing.
     terminal: Option<Termios>,
+    /// The terminal marks what is pasted.
+    pastes: bool,
 }
 
 enum Doing {
@@ -45,7 +47,7 @@ enum Doing {
 impl Interrupts {
     /// Takes over the signals. To be called before other threads are started: they inherit what is blocked.
     pub fn watch() -> Result<Self> {
-        let state = State { doing: Doing::Other, presses: Vec::new(), ending: false, terminal: None };
+        let state = State { doing: Doing::Other, presses: Vec::new(), ending: false, terminal: None, pastes: false };
         let this = Self(Arc::new(Mutex::new(state)));
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         signals.thread_block().context("signals cannot be blocked")?;
@@ -62,9 +64,9 @@ impl Interrupts {
     }
 
     /// A reply begins; until the value is dropped an interrupt stops the reply.
-    pub fn reply(&self) -> DuringReply<'_> {
+    pub fn reply(&self) -> DuringReply {
         self.lock().doing = Doing::Reply { stopper: None, stop: false };
-        DuringReply(self)
+        DuringReply(self.clone())
     }
 
     /// A person is at the prompt until the value is dropped.
@@ -73,6 +75,12 @@ impl Interrupts {
         state.doing = Doing::Prompt;
         state.terminal = tcgetattr(std::io::stdin()).ok();
         AtPrompt(self)
+    }
+
+    /// Lets the terminal mark what is pasted, or not, until the program ends.
+    pub fn mark_pastes(&self, on: bool) {
+        self.lock().pastes = on;
+        mark_pastes(on);
     }
 
     /// Ctrl-C was pressed at the prompt. Whether it is the second time within two seconds.
@@ -113,20 +121,36 @@ impl State {
         self.presses.len()
     }
 
-    fn exit(&self, status: i32) -> ! {
+    fn exit(&mut self, status: i32) -> ! {
+        if self.pastes {
+            // Not for longer: a reply may be stuck in stdout.
+            let (tell, told) = std::sync::mpsc::channel();
+            let unmark = move || {
+                mark_pastes(false);
+                let _ = tell.send(());
+            };
+            if std::thread::Builder::new().spawn(unmark).is_ok() {
+                let _ = told.recv_timeout(Duration::from_millis(100));
+            }
+        }
         if let (Doing::Prompt, Some(terminal)) = (&self.doing, &self.terminal) {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, terminal);
-            // The line editor switched bracketed paste on.
-            let _ = writeln!(std::io::stderr(), "\x1b[?2004l");
+            let _ = writeln!(std::io::stderr());
         }
         std::process::exit(status)
     }
 }
 
-/// See [`Interrupts::reply`].
-pub struct DuringReply<'a>(&'a Interrupts);
+/// Bracketed paste, as terminals call it.
+fn mark_pastes(on: bool) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "\x1b[?2004{}", if on { 'h' } else { 'l' }).and_then(|()| stdout.flush());
+}
 
-impl DuringReply<'_> {
+/// See [`Interrupts::reply`].
+pub struct DuringReply(Interrupts);
+
+impl DuringReply {
     /// The reply can be stopped from now on. If that was wished for already, it is stopped now.
     pub fn attach(&self, new: Stopper) {
         if let Doing::Reply { stopper, stop } = &mut self.0.lock().doing {
@@ -136,19 +160,22 @@ impl DuringReply<'_> {
             *stopper = Some(new);
         }
     }
-}
 
-impl DuringReply<'_> {
+    /// Whether an end was wished for.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.0.lock().doing, Doing::Reply { stop: true, .. })
+    }
+
     /// The reply has been shown: ends the program if it was told to end meanwhile.
     pub fn done(self) {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         if state.ending {
             state.exit(TERMINATED);
         }
     }
 }
 
-impl Drop for DuringReply<'_> {
+impl Drop for DuringReply {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.doing = Doing::Other;

@@ -4,13 +4,17 @@ use crate::args::LogitsArgs;
 use crate::ids;
 use crate::out::{self, Log};
 use anyhow::{Context, Result, bail, ensure};
-use nano_runtime::{GenerateOptions, NanoModel};
+use nano_runtime::{ChatHistory, ChatOptions, GenerateOptions, NanoModel, Template};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use serde_json::Value;
+use std::path::Path;
 
 /// Prints one object, or one per name of a batch.
 pub fn run(args: &LogitsArgs, log: &Log) -> Result<()> {
+    if let Some(path) = &args.session {
+        return out::json(&saved(path, args, log)?);
+    }
     let (batch, named) = match (&args.tokens, &args.tokens_file) {
         (Some(tokens), _) => (vec![(String::new(), ids::parse_arg(tokens).context("--tokens")?)], false),
         (None, Some(file)) => {
@@ -45,7 +49,8 @@ struct Answer {
     input_ids: Vec<u32>,
     logits: Vec<f32>,
     tokens: Vec<u32>,
-    nll_sum: f64,
+    /// Null where the tokens' own logits were not computed.
+    nll_sum: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pos_argmax: Option<Vec<u32>>,
 }
@@ -79,7 +84,19 @@ fn answer(model: &NanoModel, input_ids: Vec<u32>, args: &LogitsArgs) -> Result<A
             model.generate(input_ids.clone(), model.cache(), &options).wait()?.tokens
         }
     };
-    Ok(Answer { input_ids, logits, tokens, nll_sum, pos_argmax: args.all.then_some(pos_argmax) })
+    Ok(Answer { input_ids, logits, tokens, nll_sum: Some(nll_sum), pos_argmax: args.all.then_some(pos_argmax) })
+}
+
+/// What a saved conversation gives, from the rows that were saved with it.
+fn saved(path: &Path, args: &LogitsArgs, log: &Log) -> Result<Answer> {
+    let template = args.chat_template.as_deref().map(Template::resolve).transpose()?;
+    let model = crate::model::open_for_chat(&args.load, args.threads.threads, None, template, log)?;
+    let (mut history, notices) = ChatHistory::load(&model, path, ChatOptions::default())?;
+    notices.iter().for_each(|notice| log.warn(notice));
+    let input_ids: Vec<u32> = (0..history.messages().len()).flat_map(|i| history.message_tokens(i)).collect();
+    ensure!(!input_ids.is_empty(), "{}: no token of its conversation is known to this model", path.display());
+    let logits = history.logits()?;
+    Ok(Answer { input_ids, logits, tokens: Vec::new(), nll_sum: None, pos_argmax: None })
 }
 
 /// The negative natural logarithm of a token's probability.
@@ -126,8 +143,13 @@ mod tests {
 
     #[test]
     fn floats_are_short_and_exact() {
-        let answer =
-            Answer { input_ids: vec![1], logits: vec![0.1, -1.5e-7], tokens: vec![], nll_sum: 0.5, pos_argmax: None };
+        let answer = Answer {
+            input_ids: vec![1],
+            logits: vec![0.1, -1.5e-7],
+            tokens: vec![],
+            nll_sum: Some(0.5),
+            pos_argmax: None,
+        };
         let text = serde_json::to_string(&Answers(vec![("b".into(), answer)])).unwrap();
         assert_eq!(text, r#"{"b":{"input_ids":[1],"logits":[0.1,-1.5e-7],"tokens":[],"nll_sum":0.5}}"#);
     }

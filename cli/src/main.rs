@@ -8,16 +8,21 @@ mod bench;
 mod chat;
 mod complete;
 mod device;
+mod functions;
 mod ids;
 mod info;
 mod interrupt;
+mod listing;
 mod logits;
 mod model;
 mod out;
+mod paint;
 mod perplexity;
 mod prompts;
 mod render;
+mod session;
 mod show;
+mod stats;
 mod style;
 mod templates;
 mod tokenize;
@@ -68,6 +73,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Render(args) => render::run(args, log),
         Command::Templates(args) => templates::run(args),
         Command::Logits(args) => logits::run(args, log),
+        Command::Session(args) => session::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
         Command::Bench(args) => bench::run(args, log, started),
     }?;
@@ -84,6 +90,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Render(args) => &args.log,
         Command::Templates(args) => &args.log,
         Command::Logits(args) => &args.log,
+        Command::Session(args) => &args.log,
         Command::Perplexity(args) => &args.log,
         Command::Bench(args) => &args.log,
     };

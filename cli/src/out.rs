@@ -82,6 +82,11 @@ impl Log {
         self.say(&Style::dim(self.color).paint(text));
     }
 
+    /// Something good to know that goes with what is being said.
+    pub fn note_dim(&self, text: impl Display) {
+        self.tell(LogLevel::Info, &Style::dim(self.color).paint(&text.to_string()));
+    }
+
     /// Text that is not a line by itself, such as a prompt.
     pub fn part(&self, text: &str) {
         let mut stderr = io::stderr().lock();

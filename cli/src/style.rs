@@ -7,6 +7,11 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Color(Option<u8>);
 
+impl Color {
+    /// Plain text.
+    pub const NONE: Self = Self(None);
+}
+
 /// The sixteen colours of a terminal by their codes, and another name for some.
 const NAMES: [(&str, u8); 18] = [
     ("black", 30),
@@ -71,7 +76,8 @@ impl Style {
         Style::code(&format!("1;{color}"), wanted)
     }
 
-    fn code(code: &str, wanted: bool) -> Self {
+    /// Any look, by the numbers of its escape sequence.
+    pub fn code(code: &str, wanted: bool) -> Self {
         if wanted { Style { on: format!("\x1b[{code}m"), off: "\x1b[0m" } } else { Style::PLAIN }
     }
 

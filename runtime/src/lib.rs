@@ -64,7 +64,7 @@ pub use edit::{Mark, Removal, Removed};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use functions::support as macros;
-pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Parameter, Returned};
+pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Closure, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
 pub use model::NanoModel;

@@ -7,9 +7,11 @@ use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
 use nano_runtime::{Device, GenerateOptions, Sampling};
+use std::path::PathBuf;
 
 const MODEL: &str = "Model";
 const GENERATION: &str = "Generation";
+const FUNCTIONS: &str = "Functions";
 const OUTPUT: &str = "Output";
 
 /// Which model, where nothing is computed.
@@ -127,7 +129,7 @@ impl GenerateArgs {
             frequency_penalty: self.frequency_penalty,
             seed: self.seed,
             stop: self.stop.clone(),
-            ignore_eos: false,
+            ..GenerateOptions::default()
         }
     }
 
@@ -135,6 +137,18 @@ impl GenerateArgs {
         let flag = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
         self.do_sample || flag
     }
+}
+
+/// What a model may call in the middle of a reply.
+#[derive(Debug, Args)]
+pub struct FunctionArgs {
+    /// Functions that the model may call in a reply: a JSON list of {name, description, parameters, command, timeout},
+    /// whose commands get the arguments as JSON on stdin; may be repeated
+    #[arg(long, value_name = "FILE.json", help_heading = FUNCTIONS)]
+    pub functions: Vec<PathBuf>,
+    /// Ready-made functions that it may call: date, time, calculator, system_info; may be repeated
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = FUNCTIONS)]
+    pub function: Vec<String>,
 }
 
 /// How replies are shown.

@@ -4,13 +4,16 @@
 mod groups;
 mod values;
 
-pub use groups::{ContextArg, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg, ReplyArgs, ThreadsArg};
+pub use groups::{
+    ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg, ReplyArgs, ThreadsArg,
+};
 
 use crate::style::Color;
 use clap::{Args, FromArgMatches, Subcommand};
+use nano_runtime::Overflow;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use values::{List, count, counts, key_value, positive, threads_list, window};
+use values::{List, count, counts, key_value, overflow, positive, threads_list, window};
 
 /// Version and commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NANO_COMMIT"), ")");
@@ -22,6 +25,8 @@ const EXAMPLES: &str = "Examples:
   nano-chat --model org/name --quantization q4f16          one of the Hub, packed
   nano-chat -m model.gguf -p 'Hello' -p 'And you?'         two turns, then leave
   printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
+  nano-chat -m model.gguf --session robot.session          go on where it ended, whatever ended it
+  nano-chat -m model.gguf --function time,calculator       functions that the model may call
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
   nano-chat info -m model.gguf                             formats, sizes, memory
   nano-chat info --device cuda                             the GPU, its driver, its memory's speed
@@ -69,6 +74,8 @@ pub enum Command {
     Templates(TemplatesArgs),
     /// Print the logits after a list of tokens, as JSON
     Logits(LogitsArgs),
+    /// Show the conversation in a file that --session or /save wrote
+    Session(SessionArgs),
     /// Measure a model's perplexity on a text, as llama.cpp does
     Perplexity(PerplexityArgs),
     /// Measure speed: prompt and generation, memory bandwidth, load time
@@ -95,6 +102,25 @@ pub struct ChatArgs {
     /// model's own, or one that suits its vocabulary or its name
     #[arg(long, value_name = "NAME|FILE", default_value = "auto", help_heading = "Conversation")]
     pub chat_template: String,
+    /// How each reply begins; the model goes on from there
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Conversation",
+        allow_hyphen_values = true
+    )]
+    pub reply_prefix: String,
+    /// When a turn does not fit into the context: error refuses it; drop removes the oldest exchanges and feeds the rest
+    /// again; shift removes them without feeding again, and the model may still know of them
+    #[arg(long, value_name = "POLICY", default_value = "drop", value_parser = overflow, help_heading = "Conversation")]
+    pub overflow: Overflow,
+    /// Go on with the conversation in this file, or begin one there; it is saved after each turn
+    #[arg(long, value_name = "FILE", help_heading = "Conversation")]
+    pub session: Option<PathBuf>,
+    #[command(flatten)]
+    pub functions: FunctionArgs,
     #[command(flatten)]
     pub generate: GenerateArgs,
     #[command(flatten)]
@@ -220,17 +246,37 @@ pub struct LogitsArgs {
     #[command(flatten)]
     pub threads: ThreadsArg,
     /// Token ids, as in 1,2,3, or @FILE with such a list
-    #[arg(long, value_name = "IDS|@FILE", required_unless_present = "tokens_file", conflicts_with = "tokens_file")]
+    #[arg(long, value_name = "IDS|@FILE", required_unless_present_any = ["tokens_file", "session"],
+          conflicts_with = "tokens_file")]
     pub tokens: Option<String>,
     /// A JSON file {name: [ids], …}; the answer is {name: {…}, …}
     #[arg(long, value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+    /// The tokens of a conversation in a file that --session or /save wrote; what is saved is not computed again, so that
+    /// nll_sum is null
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "tokens_file", "generate", "all"])]
+    pub session: Option<PathBuf>,
+    /// The template of that conversation, if it is not the model's own
+    #[arg(long, value_name = "NAME|FILE", requires = "session")]
+    pub chat_template: Option<String>,
     /// Also continue greedily by so many tokens; the end-of-sequence token does not end it
     #[arg(long, value_name = "N", default_value = "0", value_parser = count, allow_negative_numbers = true)]
     pub generate: usize,
     /// Also give the most likely next token after every token
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `session`
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// The file
+    pub file: PathBuf,
+    /// One JSON object
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
     #[command(flatten)]
     pub log: LogArgs,
 }

@@ -2,7 +2,7 @@
 
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
-use nano_runtime::Device;
+use nano_runtime::{Device, Overflow};
 use serde_json::Value;
 
 /// More of anything (threads, tokens, repetitions) is a slip of the finger.
@@ -102,6 +102,11 @@ pub fn device(text: &str) -> Result<Device, String> {
         "cuda" => Ok(Device::Cuda),
         _ => Err("it must be auto, cpu or cuda".into()),
     }
+}
+
+pub fn overflow(text: &str) -> Result<Overflow, String> {
+    let found = Overflow::ALL.into_iter().find(|policy| policy.as_str() == text);
+    found.ok_or_else(|| "it must be error, drop or shift".into())
 }
 
 pub fn kv_format(text: &str) -> Result<KvFormat, String> {

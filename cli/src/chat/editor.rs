@@ -1,18 +1,19 @@
-//! A person at a terminal: line editing, history kept in a file, several lines, completion of slash commands.
+//! A person at a terminal: line editing, history kept in a file, several lines, completion.
 
-use super::command::NAMES;
+use super::offers::offers;
 use super::{PROMPT, Said};
 use crate::interrupt::{HOW_TO_LEAVE, Interrupts};
 use crate::out::Log;
 use crate::style::Style;
 use anyhow::{Context, Result};
+use nano_runtime::BotFunctions;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Config, Helper};
+use rustyline::{Cmd, CompletionType, Config, Helper, KeyCode, KeyEvent, Modifiers};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -29,11 +30,17 @@ pub struct Editor {
 }
 
 impl Editor {
-    pub fn new(style: Style, interrupts: Interrupts, log: &Log) -> Result<Self> {
+    pub fn new(style: Style, functions: &BotFunctions, interrupts: Interrupts, log: &Log) -> Result<Self> {
         let config = Config::builder().max_history_size(HISTORY).and_then(|c| c.history_ignore_dups(true));
-        let config = config.context("line editing")?.history_ignore_space(true).build();
+        let config = config.context("line editing")?.history_ignore_space(true);
+        let config = config.completion_type(CompletionType::List).build();
         let mut editor = rustyline::Editor::with_config(config).context("the terminal cannot be used")?;
-        editor.set_helper(Some(Manners { style }));
+        editor.set_helper(Some(Manners { style, functions: functions.names().map(str::to_owned).collect() }));
+        // Alt-Enter, as terminals send it; Ctrl-J alone is what a line typed ahead ends with.
+        for key in [KeyEvent(KeyCode::Enter, Modifiers::ALT), KeyEvent::alt('\n')] {
+            editor.bind_sequence(key, Cmd::Newline);
+        }
+        interrupts.mark_pastes(true);
         let mut this = Self { editor, file: history_file(), interrupts, log: log.clone() };
         this.load_history();
         Ok(this)
@@ -45,6 +52,8 @@ impl Editor {
             let at_prompt = self.interrupts.prompt();
             let line = self.editor.readline(PROMPT);
             drop(at_prompt);
+            // The editor switched that off: what is pasted during a reply is one message too.
+            self.interrupts.mark_pastes(true);
             match line {
                 Ok(line) if line.trim().is_empty() => {}
                 Ok(line) => {
@@ -89,6 +98,12 @@ impl Editor {
     }
 }
 
+impl Drop for Editor {
+    fn drop(&mut self) {
+        self.interrupts.mark_pastes(false);
+    }
+}
+
 /// In the folder for what programs remember.
 fn history_file() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -99,6 +114,7 @@ fn history_file() -> Option<PathBuf> {
 /// How the prompt looks, when a line is complete, what the tab key offers.
 struct Manners {
     style: Style,
+    functions: Vec<String>,
 }
 
 impl Helper for Manners {}
@@ -124,8 +140,6 @@ impl Completer for Manners {
     type Candidate = String;
 
     fn complete(&self, line: &str, pos: usize, _: &rustyline::Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        let typed = &line[..pos];
-        let fits = |name: &&&str| typed.starts_with('/') && name.starts_with(typed);
-        Ok((0, NAMES.iter().filter(fits).map(|name| (*name).to_owned()).collect()))
+        Ok(offers(&line[..pos], &self.functions))
     }
 }

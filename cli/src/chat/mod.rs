@@ -1,28 +1,33 @@
-//! `chat`: turns come from `--prompt`, a pipe or a person at a terminal, and go through one [`Session`]. Where turns come
-//! from is decided here; the sources are in `lines` and `editor`, slash commands in `command`.
+//! `chat`: turns come from `--prompt`, a pipe or a person at a terminal, and go through one [`Talk`]. Where turns come
+//! from is decided here; the sources are in `lines` and `editor`, the conversation in `talk`, slash commands in
+//! `command` and `answers`.
 
+mod answers;
 mod command;
 mod editor;
 mod lines;
+mod offers;
+mod talk;
 
 use crate::args::ChatArgs;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
 use crate::prompts::{Prompt, prompts, system_prompt};
-use crate::show::{Show, stats_rows, table};
+use crate::show::Show;
 use crate::style::{Style, Terminals};
 use anyhow::Result;
 use command::Command;
 use editor::Editor;
 use lines::Lines;
-use nano_runtime::{ChatHistory, ChatOptions, Finish, GenerateOptions, Reply, Stats, Template};
+use nano_runtime::{ChatOptions, Template};
+use talk::Talk;
 
 /// What a source of turns gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     User(String),
     Command(Command),
-    /// Something that is no turn; the session goes on.
+    /// Something that is no turn; the conversation goes on.
     Bad(String),
     /// Nothing more.
     End,
@@ -50,21 +55,23 @@ impl Said {
 
 /// Chats until the turns end. The exit status.
 pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
-    let options = args.generate.options();
+    let mut options = args.generate.options();
+    options.reply_prefix = args.reply_prefix.clone();
     options.check()?;
     let given = prompts(&args.prompt, log)?;
     let system_prompt = args.system_prompt.as_deref().map(|value| system_prompt(value, log)).transpose()?;
     let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
     let template = named.map(Template::resolve).transpose()?;
+    let functions = crate::functions::asked_for(&args.functions)?;
     let context = args.context.max_context_len;
     let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
-    let history = model.chat(ChatOptions { system_prompt, ..ChatOptions::default() })?;
-    let show = Show::new(&args.reply, args.reply_color, terminals, interrupts.clone(), log.clone());
-    let mut session = Session { history, options, show, log: log.clone(), last: None, failed: false };
+    let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone());
+    let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, ..ChatOptions::default() };
+    let mut talk = Talk::start(&model, chat, options, show, args.session.as_deref())?;
 
     let style = Style::color(args.prompt_color, terminals.color_err());
     if !args.prompt.is_empty() {
-        return session.turns(given.into_iter().map(|prompt| {
+        return talk.turns(given.into_iter().map(|prompt| {
             echo(&prompt.text, &style, log);
             Ok(Said::prompt(prompt))
         }));
@@ -72,7 +79,7 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     if !terminals.stdin || args.reply.json {
         let mut lines = Lines::new(std::io::stdin().lock(), args.reply.json);
         let watched = (!args.reply.json).then_some(&style);
-        return session.turns(std::iter::from_fn(|| {
+        return talk.turns(std::iter::from_fn(|| {
             let said = lines.next();
             if let (Some(style), Ok(Said::User(text))) = (watched, &said) {
                 echo(text, style, log);
@@ -80,14 +87,16 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
             Some(said)
         }));
     }
+    if terminals.stderr {
+        talk.greet();
+    }
     let status = if terminals.stdout && terminals.capable {
-        session.greet(terminals);
-        let mut editor = Editor::new(Style::color(args.prompt_color, terminals.color_out()), interrupts, log)?;
-        session.turns(std::iter::from_fn(|| Some(editor.next())))?
+        let style = Style::color(args.prompt_color, terminals.color_out());
+        let mut editor = Editor::new(style, talk.functions(), interrupts, log)?;
+        talk.turns(std::iter::from_fn(|| Some(editor.next())))?
     } else {
-        session.greet(terminals);
         let mut lines = Lines::new(std::io::stdin().lock(), false);
-        session.turns(std::iter::from_fn(|| {
+        talk.turns(std::iter::from_fn(|| {
             log.part(&style.paint(PROMPT));
             let _at_prompt = interrupts.prompt();
             Some(lines.next())
@@ -104,93 +113,6 @@ const PROMPT: &str = "> ";
 fn echo(text: &str, style: &Style, log: &Log) {
     if log.terminal {
         log.say(&style.paint(&format!("{PROMPT}{text}")));
-    }
-}
-
-/// A conversation, and how it is shown.
-struct Session {
-    history: ChatHistory,
-    options: GenerateOptions,
-    show: Show,
-    log: Log,
-    /// How the last reply went.
-    last: Option<(Stats, Finish)>,
-    /// A turn failed.
-    failed: bool,
-}
-
-impl Session {
-    /// Takes turns until there are no more. The exit status.
-    fn turns(&mut self, source: impl Iterator<Item = Result<Said>>) -> Result<u8> {
-        for said in source {
-            match said? {
-                Said::User(text) => self.turn(text)?,
-                Said::Command(Command::Exit) | Said::End => break,
-                Said::Command(command) => self.command(command)?,
-                Said::Bad(why) => self.fail(&why)?,
-                Said::Interrupted => return Ok(crate::interrupt::INTERRUPTED as u8),
-            }
-        }
-        Ok(u8::from(self.failed))
-    }
-
-    fn turn(&mut self, text: String) -> Result<()> {
-        self.history.user(text);
-        let Self { history, options, show, .. } = self;
-        match show.reply(|| history.reply(options), Reply::stopper)? {
-            Ok(output) => self.last = Some((output.stats, output.finish)),
-            Err(_) => self.failed = true,
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, why: &str) -> Result<()> {
-        self.failed = true;
-        self.show.error(&why)
-    }
-
-    fn command(&mut self, command: Command) -> Result<()> {
-        let log = &self.log;
-        match command {
-            Command::Reset => {
-                self.history.reset();
-                self.last = None;
-                log.say_dim("(a new conversation)");
-            }
-            Command::Help => log.say(command::HELP),
-            Command::Stats => log.say(&self.stats()),
-            Command::System(None) => match self.history.system_prompt() {
-                Some(text) => log.say(&text),
-                None => log.say_dim("(there is no system prompt; /system TEXT sets one)"),
-            },
-            Command::System(Some(text)) => {
-                self.history.set_system_prompt(Some(text));
-                self.last = None;
-                log.say_dim("(a new system prompt; the conversation starts over)");
-            }
-            Command::Template => {
-                let template = self.history.template();
-                log.say(&format!("{}:\n{}", template.name(), template.source().trim_end()));
-            }
-            Command::Unknown(name) => self.fail(&format!("there is no command {name}; /help lists the commands"))?,
-            Command::Exit => {}
-        }
-        Ok(())
-    }
-
-    fn stats(&self) -> String {
-        let Some((stats, finish)) = &self.last else { return "(no reply yet)".into() };
-        let mut rows = stats_rows(stats, *finish);
-        let context = self.history.model().info().context;
-        rows.push(("context", format!("{} of {context} tokens", self.history.num_tokens())));
-        table(&rows)
-    }
-
-    fn greet(&self, terminals: Terminals) {
-        if terminals.stderr {
-            let info = self.history.model().info();
-            self.log.say_dim(&format!("{}, {} tokens of context; /help lists commands", info.name, info.context));
-        }
     }
 }
 

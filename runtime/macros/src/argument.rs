@@ -50,7 +50,7 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream> {
 }
 
 fn name(variant: &Variant) -> Result<String> {
-    for attribute in variant.attrs.iter().filter(|attribute| attribute.path().is_ident("argument")) {
+    if let Some(attribute) = variant.attrs.iter().find(|attribute| attribute.path().is_ident("argument")) {
         let known = || Error::new_spanned(attribute, "the option is #[argument(name = \"…\")]");
         let Meta::List(list) = &attribute.meta else { return Err(known()) };
         let pair: MetaNameValue = list.parse_args().map_err(|_| known())?;

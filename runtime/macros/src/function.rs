@@ -6,7 +6,9 @@ use syn::ext::IdentExt;
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Expr, FnArg, Ident, ItemFn, Lit, Meta, Pat, PatType, Result, ReturnType, Token, Type};
+use syn::{
+    Attribute, Error, Expr, ExprLit, FnArg, Ident, ItemFn, Lit, Meta, Pat, PatType, Result, ReturnType, Token, Type,
+};
 
 /// The text of a function with the attribute, expanded.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -96,14 +98,14 @@ impl Options {
 
 /// A string literal.
 pub(crate) fn string(value: &Expr) -> Result<String> {
-    match value {
-        Expr::Lit(literal) if let Some(text) = text_of(&literal.lit) => Ok(text),
-        _ => Err(Error::new_spanned(value, "a string is expected here")),
-    }
+    text(value).ok_or_else(|| Error::new_spanned(value, "a string is expected here"))
 }
 
-fn text_of(literal: &Lit) -> Option<String> {
-    if let Lit::Str(text) = literal { Some(text.value()) } else { None }
+fn text(value: &Expr) -> Option<String> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        _ => None,
+    }
 }
 
 fn seconds(value: &Expr) -> Result<f64> {
@@ -198,12 +200,11 @@ fn doc(attributes: &[Attribute]) -> String {
     let mut lines = Vec::new();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("doc")) {
         let Meta::NameValue(pair) = &attribute.meta else { continue };
-        if let Expr::Lit(literal) = &pair.value
-            && let Some(text) = text_of(&literal.lit)
-        {
-            // A line of `/** … */` may begin with a star.
-            let line = |line: &str| line.trim().trim_start_matches("* ").trim().to_owned();
-            lines.extend(text.split('\n').map(line));
+        if let Some(text) = text(&pair.value) {
+            // Lines of `/** … */` may begin with a star.
+            let star = if text.contains('\n') { "*" } else { "" };
+            lines.extend(text.lines().map(|line| line.trim().trim_start_matches(star).trim().to_owned()));
+            lines.extend(text.is_empty().then(String::new));
         }
     }
     let first = lines.iter().skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty());
@@ -255,7 +256,7 @@ mod tests {
     fn descriptions_are_the_first_paragraph() {
         let doc = |item: &str| doc(&syn::parse_str::<ItemFn>(item).unwrap().attrs);
         assert_eq!(doc("///\n/// Drives\n/// ahead.\n///\n/// More.\nfn f() {}"), "Drives ahead.");
-        assert_eq!(doc("/** Drives\n * ahead.\n *\n * More. */\nfn f() {}"), "Drives ahead. * More.");
+        assert_eq!(doc("/** Drives\n * ahead.\n *\n * More. */\nfn f() {}"), "Drives ahead.");
         assert_eq!(doc("#[inline]\nfn f() {}"), "");
     }
 }

@@ -198,7 +198,7 @@ impl BotFunction {
         let parameters = &self.0.parameters;
         if literals.positional.len() > parameters.len() {
             let given = literals.positional.len();
-            return Err(self.says(&format!("it takes {} and {given} were given", self.takes())));
+            return Err(self.says(&format!("it takes {}, not {given}", self.takes())));
         }
         let named = parameters.iter().map(|parameter| parameter.name.clone()).zip(literals.positional);
         let mut arguments = Map::new();

@@ -51,7 +51,7 @@ fn what_does_not_fit_is_said() {
     for (arguments, why) in [
         ("", "drive: the argument \"speed\" is missing"),
         ("angle=1", "drive: the argument \"speed\" is missing"),
-        ("1, 2, 3", "drive: it takes 2 arguments (speed, angle) and 3 were given"),
+        ("1, 2, 3", "drive: it takes 2 arguments (speed, angle), not 3"),
         ("1, speed=2", "drive: the argument \"speed\" is given twice"),
         ("speed=1, speed=2", "drive: the argument \"speed\" is given twice"),
         ("1, sped=2", "drive: there is no argument \"sped\"; it takes 2 arguments (speed, angle)"),

@@ -149,6 +149,7 @@ fn an_end_that_is_too_early_is_told_from_a_mistake() {
 fn deep_nests_are_refused_and_do_not_overflow() {
     let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
     assert!(arguments(&deep(DEPTH)).is_ok());
+    assert!(arguments(&"[[]],".repeat(DEPTH)).is_ok(), "side by side is not deep");
     assert!(refused(&deep(DEPTH + 1)).contains("nested"));
     assert!(refused(&"{'a':(".repeat(300_000)).contains("nested"));
 }

@@ -16,6 +16,15 @@ fn call(functions: &BotFunctions, name: &str) -> Running {
     functions.start(functions.call_of(name, Map::new()), || ())
 }
 
+/// Waits for what another thread is about to do; fails if it never does.
+fn until(done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_call_is_made_off_the_thread_and_wakes() {
     let (wait, go) = waits("wait");
@@ -60,9 +69,7 @@ fn a_late_call_is_left_alone_and_counted_until_it_ends() {
     assert!(report.seconds >= 0.02);
     assert_eq!(functions.hanging.load(Ordering::Relaxed), 1);
     go.send(()).unwrap();
-    while functions.hanging.load(Ordering::Relaxed) > 0 {
-        std::thread::yield_now();
-    }
+    until(|| functions.hanging.load(Ordering::Relaxed) == 0);
 }
 
 #[test]
@@ -78,9 +85,7 @@ fn the_ninth_call_after_eight_that_hang_is_refused() {
     let why = "fast: it was not called, because 8 earlier calls are still hanging";
     assert_eq!(call(&functions.clone(), "fast").wait().result, Err(why.into()), "clones count together");
     go.send(()).unwrap();
-    while functions.hanging.load(Ordering::Relaxed) == HANGING {
-        std::thread::yield_now();
-    }
+    until(|| functions.hanging.load(Ordering::Relaxed) < HANGING);
     assert!(call(&functions, "fast").wait().result.is_ok());
     drop(go);
 }
