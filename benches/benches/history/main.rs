@@ -2,7 +2,7 @@
 //! runs on a machine that computes nothing, with the tokenizer of a model if one is named, whose decode step is then
 //! measured for comparison.
 //!
-//! `cargo bench -p nano-benches --bench history [-- MODEL]`
+//! `cargo bench -p nano-benches --bench history [-- [MODEL] [replies] [turns] [forks]]`
 
 mod idle;
 
@@ -30,16 +30,27 @@ const HISTORIES: [usize; 6] = [0, 250, 500, 1000, 2000, 4000];
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    let path = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).map(PathBuf::from);
+    const PARTS: [&str; 3] = ["replies", "turns", "forks"];
+    let args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    let (parts, paths): (Vec<String>, Vec<String>) = args.partition(|arg| PARTS.contains(&arg.as_str()));
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let path = paths.first().map(PathBuf::from);
     let step = path.as_deref().map(decode_step).transpose()?;
     let bench = Bench { tokenizer: tokenizer(path.as_deref())?, step };
     match step {
         Some(step) => println!("a decode step of this model on 2 threads: {:.2} ms", step * 1e3),
         None => println!("no model was named: nothing to compare with"),
     }
-    bench.replies()?;
-    bench.turns()?;
-    bench.forks()
+    if wanted("replies") {
+        bench.replies()?;
+    }
+    if wanted("turns") {
+        bench.turns()?;
+    }
+    if wanted("forks") {
+        bench.forks()?;
+    }
+    Ok(())
 }
 
 struct Bench {
@@ -75,19 +86,29 @@ impl Bench {
         for (name, says, functions) in cases {
             let (model, _) = self.model(&says)?;
             let mut line = format!("{name:32}");
-            let mut last = 0.0;
+            let (mut last, mut calls) = (0.0, String::new());
             for tokens in [1_000, 4_000, 16_000] {
                 let functions = if functions { self::functions()? } else { BotFunctions::default() };
                 let options = GenerateOptions { max_new_tokens: tokens, functions, ..GenerateOptions::default() };
                 // Both threads have work: what counts is how long the engine takes.
+                let mut waits = Vec::new();
                 let time = median(9, || {
                     let output = model.generate(vec![0], model.cache(), &options).wait().unwrap();
                     assert_eq!(output.tokens.len(), tokens);
+                    let stats = output.stats;
+                    waits.push(stats.function_time / stats.function_calls.max(1) as f64);
                 });
+                let wait = middle(waits);
+                if wait > 0.0 {
+                    calls += &format!(" {:.0}", wait * 1e6);
+                }
                 last = time / tokens as f64;
                 line += &format!(" {:9.2}", last * 1e6);
             }
             println!("{line}{}", self.share(last));
+            if !calls.is_empty() {
+                println!("{:32} a call waited for:{calls}", "");
+            }
         }
         Ok(())
     }
@@ -101,7 +122,7 @@ impl Bench {
             let mut chat = chat(&model, rows)?;
             let one = GenerateOptions { max_new_tokens: 1, ..GenerateOptions::default() };
             let (mut first, mut commit, mut fed) = (Vec::new(), Vec::new(), 0);
-            for _ in 0..40 {
+            for _ in 0..200 {
                 let mark = chat.mark();
                 let start = Instant::now();
                 chat.user(&PROSE[..100]);
