@@ -34,7 +34,8 @@ fn babble(tokens: &[u32]) -> u32 {
         0..=1 => END,
         2 => EOS,
         3 => START,
-        4..=15 => 260 + (hash >> 8) as u32 % WORDS.len() as u32,
+        // The words after these are calls.
+        4..=15 => 260 + (hash >> 8) as u32 % 13,
         _ => [b'a', b' ', b'#', b'\n', b'z', b'.'][(hash >> 8) as usize % 6].into(),
     }
 }
@@ -443,7 +444,7 @@ fn walk(source: &str) {
         total.iter_mut().zip(walk.counts).for_each(|(t, c)| *t += c);
     }
     let counts: Vec<_> = KINDS.into_iter().zip(total).collect();
-    assert!(total.iter().all(|&count| count > 10), "every kind of thing was done: {counts:?}");
+    assert!(total.iter().all(|&count| count > 5), "every kind of thing was done: {counts:?}");
 }
 
 #[test]
