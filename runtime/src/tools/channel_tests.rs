@@ -26,7 +26,8 @@ mod deepseek {
         let pieces = [thought("Think."), text("Ok."), paris()];
         check(F, &inside(), whole, &pieces);
         // Whatever is missing at the end, the call is complete.
-        for end in ["<｜tool▁outputs▁end｜>", "<｜tool▁calls▁end｜><｜tool▁outputs▁end｜>", "```<｜tool▁call▁end｜>"] {
+        for end in ["<｜tool▁outputs▁end｜>", "<｜tool▁calls▁end｜><｜tool▁outputs▁end｜>", "```<｜tool▁call▁end｜>"]
+        {
             let cut = &whole[..whole.find(end).expect("it is there")];
             assert_eq!(splits::parse(F, &inside(), &[cut]), pieces);
         }
@@ -86,10 +87,11 @@ mod harmony {
             "It is sunny.<|return|>"
         );
         reads(F, answer, &[thought("Easy."), text("It is sunny.")]);
-        reads(F, "<|channel|>analysis<|message|>Easy.<|channel|>final<|message|>Si <|.\n", &[
-            thought("Easy."),
-            text("Si <|.\n"),
-        ]);
+        reads(
+            F,
+            "<|channel|>analysis<|message|>Easy.<|channel|>final<|message|>Si <|.\n",
+            &[thought("Easy."), text("Si <|.\n")],
+        );
     }
 
     #[test]
@@ -113,7 +115,12 @@ mod harmony {
     #[test]
     fn the_prompt_may_have_begun_the_message() {
         reads(F, "  Plain é\n", &[text("  Plain é\n")]);
-        check(F, &inside(), "Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes", &[thought("Hm."), text("Yes")]);
+        check(
+            F,
+            &inside(),
+            "Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes",
+            &[thought("Hm."), text("Yes")],
+        );
         assert!(F.thinks_from_the_start("<|start|>assistant<|channel|>analysis<|message|>"));
     }
 

@@ -89,7 +89,11 @@ fn text_flows_at_once() {
         let mut parser = StreamParser::new(format, Expected::default());
         assert_eq!(parser.push("Hello"), [Piece::Text("Hello".into())], "{format}");
         assert_eq!(parser.push(", world"), [Piece::Text(", world".into())], "{format}");
-        assert_eq!(parser.push(" 1 < 2 ["), [Piece::Text(" 1 < 2 [".into())].map(|piece| held(format, piece)), "{format}");
+        assert_eq!(
+            parser.push(" 1 < 2 ["),
+            [Piece::Text(" 1 < 2 [".into())].map(|piece| held(format, piece)),
+            "{format}"
+        );
         assert!(parser.push("").is_empty());
     }
 }
@@ -101,9 +105,7 @@ fn held(format: ToolFormat, piece: Piece) -> Piece {
 
 #[test]
 fn thoughts_flow_at_once() {
-    for (format, open) in
-        [(ToolFormat::Hermes, "<think>\n"), (ToolFormat::Harmony, "<|channel|>analysis<|message|>")]
-    {
+    for (format, open) in [(ToolFormat::Hermes, "<think>\n"), (ToolFormat::Harmony, "<|channel|>analysis<|message|>")] {
         let mut parser = StreamParser::new(format, Expected::default());
         assert!(parser.push(open).is_empty());
         assert_eq!(parser.push("Hm"), [Piece::Reasoning("Hm".into())]);

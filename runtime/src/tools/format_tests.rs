@@ -26,10 +26,11 @@ mod json_answers {
     fn the_whole_answer_is_a_call() {
         reads(F, r#"{"name": "get_weather", "parameters": {"city": "Paris"}}"#, &[paris()]);
         reads(F, "\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n", &[paris()]);
-        reads(F, r#"[{"name": "noargs"}, {"name": "a", "id": "7"}]"#, &[
-            call("noargs", json!({})),
-            call_with_id("7", "a", json!({})),
-        ]);
+        reads(
+            F,
+            r#"[{"name": "noargs"}, {"name": "a", "id": "7"}]"#,
+            &[call("noargs", json!({})), call_with_id("7", "a", json!({}))],
+        );
         reads(F, "```json\n{\"name\": \"noargs\"}\n```\n", &[call("noargs", json!({}))]);
         reads(F, "<think>Well.</think>\n{\"name\": \"a\"}", &[thought("Well."), call("a", json!({}))]);
     }
@@ -79,10 +80,11 @@ mod llama {
     fn with_and_without_the_tag() {
         reads(F, r#"<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}"#, &[paris()]);
         reads(F, r#"{"name": "get_weather", "parameters": {"city": "Paris"}}"#, &[paris()]);
-        reads(F, r#"Look: <|python_tag|>{"name": "a", "arguments": {}}<|eom_id|>"#, &[
-            text("Look:"),
-            call("a", json!({})),
-        ]);
+        reads(
+            F,
+            r#"Look: <|python_tag|>{"name": "a", "arguments": {}}<|eom_id|>"#,
+            &[text("Look:"), call("a", json!({}))],
+        );
     }
 
     #[test]
@@ -95,10 +97,11 @@ mod llama {
 
     #[test]
     fn built_in_tools() {
-        reads(F, r#"<|python_tag|>brave_search.call(query="a \"b\" (c")"#, &[call(
-            "brave_search",
-            json!({"query": "a \"b\" (c"}),
-        )]);
+        reads(
+            F,
+            r#"<|python_tag|>brave_search.call(query="a \" (c")"#,
+            &[call("brave_search", json!({"query": "a \" (c"}))],
+        );
     }
 
     #[test]
@@ -120,24 +123,29 @@ mod mistral {
             r#"Sure.[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}, "id": "bbc5b7ede"}, "#,
             r#"{"name": "noargs"}]</s>"#
         );
-        reads(F, answer, &[
-            text("Sure."),
-            call_with_id("bbc5b7ede", "get_weather", json!({"city": "Paris"})),
-            call("noargs", json!({})),
-        ]);
+        reads(
+            F,
+            answer,
+            &[
+                text("Sure."),
+                call_with_id("bbc5b7ede", "get_weather", json!({"city": "Paris"})),
+                call("noargs", json!({})),
+            ],
+        );
     }
 
     #[test]
     fn names_ids_and_arguments() {
-        reads(F, r#"[TOOL_CALLS]f[ARGS]{"a": "[ARGS]"}[TOOL_CALLS]g[CALL_ID]x1[ARGS]{}</s>"#, &[
-            call("f", json!({"a": "[ARGS]"})),
-            call_with_id("x1", "g", json!({})),
-        ]);
-        reads(F, "Ok.\n[TOOL_CALLS]größe{\"q\": \"東京\"} Done.", &[
-            text("Ok."),
-            call("größe", json!({"q": "東京"})),
-            text("Done."),
-        ]);
+        reads(
+            F,
+            r#"[TOOL_CALLS]f[ARGS]{"a": "[ARGS]"}[TOOL_CALLS]g[CALL_ID]x1[ARGS]{}</s>"#,
+            &[call("f", json!({"a": "[ARGS]"})), call_with_id("x1", "g", json!({}))],
+        );
+        reads(
+            F,
+            "Ok.\n[TOOL_CALLS]größe{\"q\": \"東京\"} Done.",
+            &[text("Ok."), call("größe", json!({"q": "東京"})), text("Done.")],
+        );
     }
 
     #[test]
@@ -171,12 +179,7 @@ mod hermes {
             "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>\n<tool_call>\n",
             "{\"name\": \"get_time\", \"arguments\": {}}\n</tool_call>"
         );
-        reads(F, answer, &[
-            thought("I need the weather."),
-            text("Let me look."),
-            paris(),
-            call("get_time", json!({})),
-        ]);
+        reads(F, answer, &[thought("I need the weather."), text("Let me look."), paris(), call("get_time", json!({}))]);
     }
 
     #[test]
@@ -210,11 +213,11 @@ mod hermes {
 
     #[test]
     fn text_around_calls_is_kept() {
-        reads(F, " a < b \n\n<tool_call>{\"name\": \"a\"}</tool_call>\n\n é\n", &[
-            text(" a < b"),
-            call("a", json!({})),
-            text("é\n"),
-        ]);
+        reads(
+            F,
+            " a < b \n\n<tool_call>{\"name\": \"a\"}</tool_call>\n\n é\n",
+            &[text(" a < b"), call("a", json!({})), text("é\n")],
+        );
     }
 
     #[test]
@@ -301,10 +304,11 @@ mod qwen {
     fn empty_bodies_and_tags_left_out() {
         reads(F, "<tool_call><function=ping></function></tool_call>", &[call("ping", json!({}))]);
         reads(F, "Now:\n<function=ping>\n</function>\n</tool_call>\n", &[text("Now:"), call("ping", json!({}))]);
-        reads(F, "<tool_call>\n<function=f>\n<parameter=a>\n\n</parameter>\n</tool_call> .", &[
-            call("f", json!({"a": ""})),
-            text("."),
-        ]);
+        reads(
+            F,
+            "<tool_call>\n<function=f>\n<parameter=a>\n\n</parameter>\n</tool_call> .",
+            &[call("f", json!({"a": ""})), text(".")],
+        );
         reads(F, "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>", &[call("f", json!({}))]);
     }
 

@@ -73,14 +73,24 @@ pub(crate) struct Frame {
 
 enum Mode {
     /// Nothing but white space so far, which is kept when it turns out to begin a text, unless reasoning came before.
-    Start { keep: bool },
+    Start {
+        keep: bool,
+    },
     Text,
     /// Thoughts; nothing of them was given yet if they have not `begun`.
-    Reasoning { close: &'static str, begun: bool },
+    Reasoning {
+        close: &'static str,
+        begun: bool,
+    },
     /// A call whose text begins `head` bytes from here: white space and the marker are before it.
-    Call { head: usize, block: Box<dyn Block> },
+    Call {
+        head: usize,
+        block: Box<dyn Block>,
+    },
     /// Behind a call.
-    After { closed: bool },
+    After {
+        closed: bool,
+    },
 }
 
 impl Frame {

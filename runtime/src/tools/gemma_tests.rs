@@ -20,10 +20,11 @@ mod gemma {
 
     #[test]
     fn lists_of_calls() {
-        reads(F, "[get_weather(city='Paris, \"q\"]', days=[1, 2]), größe()]<end_of_turn>", &[
-            call("get_weather", json!({"city": "Paris, \"q\"]", "days": [1, 2]})),
-            call("größe", json!({})),
-        ]);
+        reads(
+            F,
+            "[get_weather(city='Paris, \"q\"]', days=[1, 2]), größe()]<end_of_turn>",
+            &[call("get_weather", json!({"city": "Paris, \"q\"]", "days": [1, 2]})), call("größe", json!({}))],
+        );
     }
 
     #[test]
@@ -34,12 +35,11 @@ mod gemma {
 
     #[test]
     fn fences() {
-        reads(F, "Let me see.\n```tool_code\nf(a=1)\nprint(g())\n```\nSoon.", &[
-            text("Let me see."),
-            call("f", json!({"a": 1})),
-            call("g", json!({})),
-            text("Soon."),
-        ]);
+        reads(
+            F,
+            "Let me see.\n```tool_code\nf(a=1)\nprint(g())\n```\nSoon.",
+            &[text("Let me see."), call("f", json!({"a": 1})), call("g", json!({})), text("Soon.")],
+        );
         reads(F, "```tool_code\n[f(a=True)]\n```", &[call("f", json!({"a": true}))]);
     }
 
@@ -140,11 +140,11 @@ mod gemma_4 {
             "<|channel>thought\nHm.\n<channel|>Look:\n",
             "<|tool_call>call:get_weather{city:<|\"|>a \"b\" <|c<|\"|>,d:[<|\"|>x<|\"|>]}<tool_call|><|tool_response>"
         );
-        reads(F, answer, &[
-            thought("Hm."),
-            text("Look:"),
-            call("get_weather", json!({"city": "a \"b\" <|c", "d": ["x"]})),
-        ]);
+        reads(
+            F,
+            answer,
+            &[thought("Hm."), text("Look:"), call("get_weather", json!({"city": "a \"b\" <|c", "d": ["x"]}))],
+        );
     }
 
     #[test]
@@ -170,12 +170,11 @@ mod phi {
         ] {
             reads(F, &answer, &[tokyo(), call("b", json!({}))]);
         }
-        reads(F, "<think>A</think>B <|tool_call|>{\"name\": \"b\"}<|/tool_call|>C", &[
-            thought("A"),
-            text("B"),
-            call("b", json!({})),
-            text("C"),
-        ]);
+        reads(
+            F,
+            "<think>A</think>B <|tool_call|>{\"name\": \"b\"}<|/tool_call|>C",
+            &[thought("A"), text("B"), call("b", json!({})), text("C")],
+        );
     }
 
     #[test]

@@ -36,12 +36,22 @@ pub(crate) struct Harmony {
 
 enum Mode {
     /// Before a header: at the beginning of the answer, or else behind a message.
-    Between { first: bool },
+    Between {
+        first: bool,
+    },
     /// In a header. If it is none, the message before it goes on.
-    Header { reasoning: bool },
-    Body { reasoning: bool },
+    Header {
+        reasoning: bool,
+    },
+    Body {
+        reasoning: bool,
+    },
     /// In a message that is a call and begins `head` bytes from here.
-    Call { name: String, head: usize, scan: Scan },
+    Call {
+        name: String,
+        head: usize,
+        scan: Scan,
+    },
 }
 
 impl Harmony {

@@ -79,7 +79,8 @@ fn head(text: &str, from: usize) -> Result<(String, Option<String>, usize), Step
 
 /// A word that a marker, white space or the arguments end.
 fn word(text: &str, from: usize) -> Result<(&str, usize), Step> {
-    let length = text[from..].bytes().take(WORD).take_while(|b| !b.is_ascii_whitespace() && !b"[{<\"".contains(b)).count();
+    let length =
+        text[from..].bytes().take(WORD).take_while(|b| !b.is_ascii_whitespace() && !b"[{<\"".contains(b)).count();
     match text.as_bytes().get(from + length) {
         _ if length == 0 && from < text.len() => Err(Step::Fail(0)),
         _ if length == WORD => Err(Step::Fail(0)),

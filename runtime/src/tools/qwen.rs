@@ -20,7 +20,9 @@ pub(crate) const QWEN: Dialect = Dialect {
     ends: &[END_CALL, "<|im_end|>"],
     joined: false,
     bare: never,
-    block: |open| Box::new(Call { part: if open == Open::Marker(0) { Part::Open } else { Part::Name }, ..Call::default() }),
+    block: |open| {
+        Box::new(Call { part: if open == Open::Marker(0) { Part::Open } else { Part::Name }, ..Call::default() })
+    },
 };
 
 #[derive(Default)]

@@ -9,7 +9,9 @@ pub(crate) fn value(text: &str, schemas: &Map<String, Value>, tool: &str, name: 
     let mut types = Vec::new();
     collect(schema, &mut types);
     let parsed = || serde_json::from_str::<Value>(text.trim()).ok();
-    if let Some(chosen) = schema["enum"].as_array().and_then(|values| values.iter().find(|value| is_written(value, text))) {
+    if let Some(chosen) =
+        schema["enum"].as_array().and_then(|values| values.iter().find(|value| is_written(value, text)))
+    {
         return chosen.clone();
     }
     // Templates write values as Python does.
