@@ -54,6 +54,8 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
+// Conversations do not read replies with it yet.
+#[cfg_attr(not(test), expect(dead_code))]
 mod tools;
 mod transcript;
 mod worker;

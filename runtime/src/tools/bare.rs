@@ -1,7 +1,7 @@
 //! Calls without a marker of their own: the whole answer is calls, in JSON or as Python writes them, perhaps in a fence of
 //! Markdown. An answer in JSON is not taken for a call: it has other keys, or the name of no tool, or words around it.
 
-use super::frame::{Block, Dialect, Open, Step, THINK};
+use super::frame::{Block, Dialect, Step, THINK};
 use super::json::{self, CALL_KEYS};
 use super::text::{Begins, SPACE, begins, space};
 use super::{ToolCall, python};
@@ -113,16 +113,12 @@ pub(crate) struct Series {
 impl Series {
     /// A whole answer.
     pub(crate) fn answer(python: bool, ends: &'static [&'static str]) -> Self {
-        Self { answer: Some(ends), ..Self::fenced(python) }.unfenced()
+        Self { python, answer: Some(ends), fence: false, closed: false, unit: None, calls: Vec::new(), at: 0 }
     }
 
     /// What stands in a fence whose opening line has been read.
     pub(crate) fn fenced(python: bool) -> Self {
-        Self { python, answer: None, fence: true, closed: false, unit: None, calls: Vec::new(), at: 0 }
-    }
-
-    fn unfenced(self) -> Self {
-        Self { fence: false, ..self }
+        Self { answer: None, fence: true, ..Self::answer(python, &[]) }
     }
 
     fn done(&mut self) -> Step {
@@ -179,38 +175,30 @@ impl Block for Series {
     fn read(&mut self, text: &str, schemas: &Map<String, Value>, ended: bool) -> Step {
         let known = |name: &str| schemas.is_empty() || schemas.contains_key(name);
         loop {
-            if self.unit.is_none() {
-                if let Some(step) = self.between(text, ended) {
-                    return step;
+            let mut unit = match self.unit.take() {
+                Some(unit) => unit,
+                None => {
+                    if let Some(step) = self.between(text, ended) {
+                        return step;
+                    }
+                    match Unit::of(&text[self.at..], self.python) {
+                        Ok(unit) => unit,
+                        Err(true) => return Step::More,
+                        Err(false) => return Step::Fail(0),
+                    }
                 }
-                match Unit::of(&text[self.at..], self.python) {
-                    Ok(unit) => self.unit = Some(unit),
-                    Err(true) => return Step::More,
-                    Err(false) => return Step::Fail(0),
-                }
-            }
-            let Some(unit) = &mut self.unit else { return Step::More };
+            };
             match unit.read(&text[self.at..], schemas, &known) {
-                Reading::More => return Step::More,
+                Reading::More => {
+                    self.unit = Some(unit);
+                    return Step::More;
+                }
                 Reading::Calls(calls, length) => {
                     self.calls.extend(calls);
                     self.at += length;
-                    self.unit = None;
                 }
                 Reading::Fail => return Step::Fail(0),
             }
         }
-    }
-}
-
-/// What the usual formats do: a whole answer, or what a marker announces.
-pub(crate) fn series_or<T: Block + Default + 'static>(
-    open: Open,
-    python: bool,
-    ends: &'static [&'static str],
-) -> Box<dyn Block> {
-    match open {
-        Open::Bare => Box::new(Series::answer(python, ends)),
-        Open::Marker(_) | Open::Joined => Box::<T>::default(),
     }
 }

@@ -51,24 +51,22 @@ impl Block for Call {
     fn read(&mut self, text: &str, schemas: &Map<String, Value>, _: bool) -> Step {
         if self.head.is_none() {
             match head(text) {
-                Ok((name, from)) => {
-                    self.head = Some((name, from));
-                    self.at = from;
+                Ok(head) => {
+                    self.at = head.1;
+                    self.head = Some(head);
                 }
                 Err(step) => return step,
             }
         }
-        let Some((name, from)) = &self.head else { return Step::More };
-        let (name, from) = (name.clone(), *from);
-        match self.end(text) {
-            Ok(end) => {
-                let mut reader = Reader { rest: &text[from..end], quote: self.quote };
-                match reader.arguments(schemas, &name) {
-                    Some(arguments) => Step::Done(vec![ToolCall { id: None, name, arguments }], end),
-                    None => Step::Fail(0),
-                }
-            }
-            Err(step) => step,
+        let end = match self.end(text) {
+            Ok(end) => end,
+            Err(step) => return step,
+        };
+        let Some((name, from)) = self.head.take() else { return Step::Fail(0) };
+        let mut reader = Reader { rest: &text[from..end], quote: self.quote };
+        match reader.arguments(schemas, &name) {
+            Some(arguments) => Step::Done(vec![ToolCall { id: None, name, arguments }], end),
+            None => Step::Fail(0),
         }
     }
 }

@@ -40,21 +40,21 @@ struct Call {
 
 impl Block for Call {
     fn read(&mut self, text: &str, _: &Map<String, Value>, ended: bool) -> Step {
-        if self.head.is_none() {
-            match head(text, self.first) {
-                Ok(head) => self.head = Some(head),
+        let (name, from, fenced) = match &mut self.head {
+            Some(head) => head,
+            unread => match head(text, self.first) {
+                Ok(head) => unread.insert(head),
                 Err(step) => return step,
-            }
-        }
-        let Some((name, from, fenced)) = &self.head else { return Step::More };
-        if self.arguments.is_none() {
-            match self.scan.read(&text[*from..]) {
+            },
+        };
+        let (arguments, end) = match &mut self.arguments {
+            Some(arguments) => arguments,
+            unread => match self.scan.read(&text[*from..]) {
                 Scanned::More => return Step::More,
-                Scanned::Value(Value::Object(arguments), length) => self.arguments = Some((arguments, from + length)),
+                Scanned::Value(Value::Object(arguments), length) => unread.insert((arguments, *from + length)),
                 Scanned::Value(..) | Scanned::Fail => return Step::Fail(0),
-            }
-        }
-        let Some((arguments, end)) = &mut self.arguments else { return Step::More };
+            },
+        };
         let mut used = *end;
         if *fenced {
             let close = used + space(&text[used..]);

@@ -1,8 +1,8 @@
 //! Llama 3.x: `<|python_tag|>` and a call in JSON, or for built-in tools in Python, several of them joined by semicolons;
 //! often without the tag, when the calls are all there is.
 
-use super::bare::{Single, series_or};
-use super::frame::{Dialect, THINK};
+use super::bare::{Series, Single};
+use super::frame::{Dialect, Open, THINK};
 
 const ENDS: &[&str] = &["<|eom_id|>", "<|eot_id|>"];
 
@@ -12,5 +12,8 @@ pub(crate) const LLAMA: Dialect = Dialect {
     ends: ENDS,
     joined: true,
     bare: |first| matches!(first, b'{' | b'['),
-    block: |open| series_or::<Single>(open, true, ENDS),
+    block: |open| match open {
+        Open::Bare => Box::new(Series::answer(true, ENDS)),
+        Open::Marker(_) | Open::Joined => Box::<Single>::default(),
+    },
 };

@@ -30,23 +30,25 @@ struct Calls {
 
 impl Block for Calls {
     fn read(&mut self, text: &str, schemas: &Map<String, Value>, ended: bool) -> Step {
-        if self.named.is_none() {
-            let blank = space(text);
-            match text.as_bytes().get(blank) {
-                _ if blank > SPACE => return Step::Fail(0),
-                None => return Step::More,
-                Some(b'[' | b'{') => return self.listed.read(text, schemas, ended),
-                Some(_) => match head(text, blank) {
-                    Ok(named) => self.named = Some(named),
-                    Err(step) => return step,
-                },
+        let (name, id, from) = match &mut self.named {
+            Some(named) => named,
+            named => {
+                let blank = space(text);
+                match text.as_bytes().get(blank) {
+                    _ if blank > SPACE => return Step::Fail(0),
+                    None => return Step::More,
+                    Some(b'[' | b'{') => return self.listed.read(text, schemas, ended),
+                    Some(_) => match head(text, blank) {
+                        Ok(head) => named.insert(head),
+                        Err(step) => return step,
+                    },
+                }
             }
-        }
-        let Some((name, id, from)) = &self.named else { return Step::More };
+        };
         match self.arguments.read(&text[*from..]) {
             Scanned::More => Step::More,
             Scanned::Value(Value::Object(arguments), length) => {
-                Step::Done(vec![ToolCall { id: id.clone(), name: name.clone(), arguments }], from + length)
+                Step::Done(vec![ToolCall { id: id.clone(), name: name.clone(), arguments }], *from + length)
             }
             Scanned::Value(..) | Scanned::Fail => Step::Fail(0),
         }

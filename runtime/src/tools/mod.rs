@@ -229,7 +229,7 @@ impl StreamParser {
         }
     }
 
-    /// Adds text, with the spellings of control tokens in it. Neighbours in what comes back differ in kind.
+    /// Adds text, with the spellings of control tokens in it. Of what comes back, no two texts are neighbours.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Piece> {
         match self {
             Self::Frame(frame) => frame.push(text),

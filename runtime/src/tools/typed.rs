@@ -8,7 +8,6 @@ pub(crate) fn value(text: &str, schemas: &Map<String, Value>, tool: &str, name: 
     let schema = schemas.get(tool).map_or(&Value::Null, |schema| &schema["properties"][name]);
     let mut types = Vec::new();
     collect(schema, &mut types);
-    let parsed = || serde_json::from_str::<Value>(text.trim()).ok();
     if let Some(chosen) =
         schema["enum"].as_array().and_then(|values| values.iter().find(|value| is_written(value, text)))
     {
@@ -22,7 +21,7 @@ pub(crate) fn value(text: &str, schemas: &Map<String, Value>, tool: &str, name: 
         _ if types.contains(&"string") => return text.into(),
         _ => (),
     }
-    parsed().unwrap_or_else(|| text.into())
+    serde_json::from_str(text.trim()).unwrap_or_else(|_| text.into())
 }
 
 /// The types that a schema allows, as far as it says.
@@ -39,5 +38,8 @@ fn collect<'a>(schema: &'a Value, types: &mut Vec<&'a str>) {
 }
 
 fn is_written(value: &Value, text: &str) -> bool {
-    value.as_str().map_or_else(|| value.to_string() == text.trim(), |word| word == text)
+    match value {
+        Value::String(word) => word == text,
+        value => serde_json::from_str(text.trim()).is_ok_and(|other: Value| other == *value),
+    }
 }
