@@ -54,8 +54,6 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
-// Conversations do not read replies with it yet.
-#[cfg_attr(not(test), expect(dead_code))]
 mod tools;
 mod transcript;
 mod worker;
@@ -80,7 +78,7 @@ pub use sample::Sampling;
 pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
-pub use tools::{Piece, ToolCall, ToolFormat};
+pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;

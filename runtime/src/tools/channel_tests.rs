@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Checks an answer of which nothing is known beforehand.
 fn reads(format: ToolFormat, answer: &str, pieces: &[Piece]) {
-    check(format, &Expected::default(), answer, pieces);
+    check(format, &ParserOptions::default(), answer, pieces);
 }
 
 fn paris() -> Piece {
@@ -138,15 +138,15 @@ mod harmony {
     #[test]
     fn a_header_without_end_is_text() {
         let answer = format!("<|channel|>{}", "x".repeat(300));
-        assert_eq!(splits::parse(F, &Expected::default(), &[&answer]), [text(&answer)]);
+        assert_eq!(splits::parse(F, &ParserOptions::default(), &[&answer]), [text(&answer)]);
         let answer = format!("<|channel|>analysis<|message|>A<|channel|>{}", "x".repeat(300));
         let thoughts = answer.trim_start_matches("<|channel|>analysis<|message|>");
-        assert_eq!(splits::parse(F, &Expected::default(), &[&answer]), [thought(thoughts)]);
+        assert_eq!(splits::parse(F, &ParserOptions::default(), &[&answer]), [thought(thoughts)]);
     }
 
     #[test]
     fn calls_that_are_not_wanted_are_text() {
-        let expected = Expected { calls: false, ..Expected::default() };
+        let expected = ParserOptions { calls: false, ..ParserOptions::default() };
         let answer = "<|channel|>commentary to=functions.a<|message|>{}<|call|>";
         check(F, &expected, answer, &[text(answer.trim_end_matches("<|call|>"))]);
     }

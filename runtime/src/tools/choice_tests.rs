@@ -86,7 +86,7 @@ fn formats_open_calls_by_their_markers() {
 #[test]
 fn text_flows_at_once() {
     for &format in ToolFormat::ALL {
-        let mut parser = StreamParser::new(format, Expected::default());
+        let mut parser = StreamParser::new(format, ParserOptions::default());
         assert_eq!(parser.push("Hello"), [Piece::Text("Hello".into())], "{format}");
         assert_eq!(parser.push(", world"), [Piece::Text(", world".into())], "{format}");
         assert_eq!(
@@ -106,7 +106,7 @@ fn held(format: ToolFormat, piece: Piece) -> Piece {
 #[test]
 fn thoughts_flow_at_once() {
     for (format, open) in [(ToolFormat::Hermes, "<think>\n"), (ToolFormat::Harmony, "<|channel|>analysis<|message|>")] {
-        let mut parser = StreamParser::new(format, Expected::default());
+        let mut parser = StreamParser::new(format, ParserOptions::default());
         assert!(parser.push(open).is_empty());
         assert_eq!(parser.push("Hm"), [Piece::Reasoning("Hm".into())]);
         assert_eq!(parser.push(" so <"), [Piece::Reasoning(" so".into())].map(|piece| so(format, piece)));
@@ -120,7 +120,7 @@ fn so(format: ToolFormat, piece: Piece) -> Piece {
 
 #[test]
 fn a_call_is_given_as_soon_as_it_is_complete() {
-    let mut parser = StreamParser::new(ToolFormat::Hermes, Expected::default());
+    let mut parser = StreamParser::new(ToolFormat::Hermes, ParserOptions::default());
     assert!(parser.push("<tool_call>\n{\"name\": \"f\", \"arguments\": {}").is_empty());
     assert_eq!(parser.push("}"), [splits::call("f", serde_json::json!({}))]);
     assert!(parser.push("\n</tool_call>").is_empty());

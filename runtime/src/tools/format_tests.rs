@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Checks an answer of which nothing is known beforehand.
 fn reads(format: ToolFormat, answer: &str, pieces: &[Piece]) {
-    check(format, &Expected::default(), answer, pieces);
+    check(format, &ParserOptions::default(), answer, pieces);
 }
 
 /// Checks that an answer is nothing but text.
@@ -247,7 +247,7 @@ mod hermes {
 
     #[test]
     fn calls_that_are_not_wanted_are_text() {
-        let expected = Expected { calls: false, ..Expected::default() };
+        let expected = ParserOptions { calls: false, ..ParserOptions::default() };
         let answer = "<think>A</think>\n<tool_call>{\"name\": \"a\"}</tool_call>";
         check(F, &expected, answer, &[thought("A"), text("<tool_call>{\"name\": \"a\"}</tool_call>")]);
     }

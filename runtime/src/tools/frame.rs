@@ -5,7 +5,7 @@
 //! is looked at again; the blocks see to it that no two of them which fail reach far over each other.
 
 use super::text::{Begins, Found, SPACE, begins, find, space, without_space};
-use super::{Expected, Piece, Pieces, ToolCall};
+use super::{ParserOptions, Piece, Pieces, ToolCall};
 use serde_json::{Map, Value};
 
 /// What tells a format from others.
@@ -63,7 +63,7 @@ pub(crate) enum Step {
 /// Takes an answer apart.
 pub(crate) struct Frame {
     dialect: &'static Dialect,
-    expected: Expected,
+    expected: ParserOptions,
     held: String,
     /// What of `held` is done with.
     at: usize,
@@ -94,7 +94,7 @@ enum Mode {
 }
 
 impl Frame {
-    pub(crate) fn new(dialect: &'static Dialect, expected: Expected) -> Self {
+    pub(crate) fn new(dialect: &'static Dialect, expected: ParserOptions) -> Self {
         let mode = match dialect.thoughts.first() {
             Some((_, close)) if expected.inside_reasoning => Mode::Reasoning { close, begun: false },
             _ => Mode::Start { keep: true },

@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Checks an answer of which nothing is known beforehand.
 fn reads(format: ToolFormat, answer: &str, pieces: &[Piece]) {
-    check(format, &Expected::default(), answer, pieces);
+    check(format, &ParserOptions::default(), answer, pieces);
 }
 
 /// Checks that an answer is nothing but text.
@@ -126,7 +126,7 @@ mod function_gemma {
             stays(F, answer);
         }
         let deep = format!("<start_function_call>call:f{{a:{}{}}}", "[".repeat(5000), "]".repeat(5000));
-        assert_eq!(splits::parse(F, &Expected::default(), &[&deep]), [text(&deep)]);
+        assert_eq!(splits::parse(F, &ParserOptions::default(), &[&deep]), [text(&deep)]);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::json::{Scan, Scanned};
 use super::text::{Begins, Found, SPACE, begins, find, find_near, space};
-use super::{Expected, Piece, Pieces, ToolCall};
+use super::{ParserOptions, Piece, Pieces, ToolCall};
 use serde_json::{Map, Value};
 
 /// What can begin a header.
@@ -26,7 +26,7 @@ const HEADER: usize = 256;
 
 /// Takes an answer apart.
 pub(crate) struct Harmony {
-    expected: Expected,
+    expected: ParserOptions,
     held: String,
     /// What of `held` is done with.
     at: usize,
@@ -55,7 +55,7 @@ enum Mode {
 }
 
 impl Harmony {
-    pub(crate) fn new(expected: Expected) -> Self {
+    pub(crate) fn new(expected: ParserOptions) -> Self {
         let mode = match expected.inside_reasoning {
             true => Mode::Body { reasoning: true },
             false => Mode::Between { first: true },

@@ -130,7 +130,7 @@ fn nothing_is_lost_and_cuts_do_not_matter() {
     let (mut calls, mut thoughts) = (0, 0);
     for round in 0..20_000 {
         let format = ToolFormat::ALL[round % ToolFormat::ALL.len()];
-        let expected = Expected { inside_reasoning: chance.below(8) == 0, ..Expected::default() };
+        let expected = ParserOptions { inside_reasoning: chance.below(8) == 0, ..ParserOptions::default() };
         let answer = chance.answer(format);
         let whole = parse(format, &expected, &[&answer]);
         let cut = chance.cut(&answer);
@@ -205,8 +205,8 @@ fn repeated_beginnings_may_be_cut_anywhere() {
         let text = filled(pattern, 20_000);
         let pieces: Vec<&str> = Chance(1).cut(&text);
         for &format in ToolFormat::ALL {
-            let whole = parse(format, &Expected::default(), &[&text]);
-            assert!(parse(format, &Expected::default(), &pieces) == whole, "{format}: {pattern}");
+            let whole = parse(format, &ParserOptions::default(), &[&text]);
+            assert!(parse(format, &ParserOptions::default(), &pieces) == whole, "{format}: {pattern}");
         }
     }
 }
@@ -232,7 +232,7 @@ fn time_grows_with_length_alone() {
     ] {
         let text = filled(pattern, 1 << 20) + end;
         let begun = Instant::now();
-        let found = parse(format, &Expected::default(), &[&text]);
+        let found = parse(format, &ParserOptions::default(), &[&text]);
         assert!(begun.elapsed() < MOST, "{format}: {pattern} took {:?}", begun.elapsed());
         assert!(!found.is_empty());
     }
@@ -251,12 +251,12 @@ fn a_megabyte() {
     ] {
         let text = format!("{before}{long}{after}");
         let pieces: Vec<&str> = Chance(2).cut(&text);
-        let found = parse(format, &Expected::default(), &pieces);
+        let found = parse(format, &ParserOptions::default(), &pieces);
         let [Piece::Call(call)] = &found[..] else { panic!("{format}: {} pieces", found.len()) };
         let length = call.arguments["a"].as_str().map_or(0, str::len);
         assert!(length > LENGTH / 2, "{format}: {length}");
         // The same without its end is text, to the last letter.
         let open = &text[..text.len() - after.len()];
-        assert!(parse(format, &Expected::default(), &[open]) == [Piece::Text(open.into())], "{format}");
+        assert!(parse(format, &ParserOptions::default(), &[open]) == [Piece::Text(open.into())], "{format}");
     }
 }

@@ -182,7 +182,7 @@ impl ToolFormat {
     }
 
     /// Whether an answer to this prompt begins inside reasoning, because the prompt ends with the opening marker.
-    pub(crate) fn thinks_from_the_start(self, prompt: &str) -> bool {
+    pub fn thinks_from_the_start(self, prompt: &str) -> bool {
         let end = prompt.trim_end();
         match self.dialect() {
             Some(dialect) => dialect.thoughts.first().is_some_and(|(open, _)| end.ends_with(open)),
@@ -199,49 +199,63 @@ impl std::fmt::Display for ToolFormat {
 
 /// What a parser is told beforehand.
 #[derive(Clone, Debug)]
-pub(crate) struct Expected {
+pub struct ParserOptions {
     /// JSON schemas of the tools' parameters, by name. They decide types where the format leaves them open, and, where
     /// there are any, only these names count in formats that cannot tell a call from an answer in JSON.
-    pub(crate) schemas: Arc<Map<String, Value>>,
+    pub schemas: Arc<Map<String, Value>>,
     /// The answer begins inside reasoning.
-    pub(crate) inside_reasoning: bool,
+    pub inside_reasoning: bool,
     /// Calls are looked for. Without, they are text.
-    pub(crate) calls: bool,
+    pub calls: bool,
 }
 
-impl Default for Expected {
+impl Default for ParserOptions {
     fn default() -> Self {
         Self { schemas: Arc::default(), inside_reasoning: false, calls: true }
     }
 }
 
 /// Takes the text of one answer apart, however it is cut.
-pub(crate) enum StreamParser {
+///
+/// ```
+/// use nano_runtime::{ParserOptions, Piece, StreamParser, ToolFormat};
+///
+/// let mut parser = StreamParser::new(ToolFormat::Hermes, ParserOptions::default());
+/// let mut pieces = parser.push("Let me look.\n<tool_call>\n{\"name\": \"battery\", \"argu");
+/// pieces.extend(parser.push("ments\": {\"cell\": 2}}\n</tool_call>"));
+/// pieces.extend(parser.finish());
+/// let [Piece::Text(text), Piece::Call(call)] = &pieces[..] else { panic!("{pieces:?}") };
+/// assert_eq!((text.as_str(), call.name.as_str(), &call.arguments["cell"]), ("Let me look.", "battery", &2.into()));
+/// ```
+pub struct StreamParser(Reader);
+
+enum Reader {
     Frame(Frame),
     Harmony(Harmony),
 }
 
 impl StreamParser {
-    pub(crate) fn new(format: ToolFormat, expected: Expected) -> Self {
-        match format.dialect() {
-            Some(dialect) => Self::Frame(Frame::new(dialect, expected)),
-            None => Self::Harmony(Harmony::new(expected)),
-        }
+    /// A parser for one answer.
+    pub fn new(format: ToolFormat, options: ParserOptions) -> Self {
+        Self(match format.dialect() {
+            Some(dialect) => Reader::Frame(Frame::new(dialect, options)),
+            None => Reader::Harmony(Harmony::new(options)),
+        })
     }
 
     /// Adds text, with the spellings of control tokens in it. Of what comes back, no two texts are neighbours.
-    pub(crate) fn push(&mut self, text: &str) -> Vec<Piece> {
-        match self {
-            Self::Frame(frame) => frame.push(text),
-            Self::Harmony(harmony) => harmony.push(text),
+    pub fn push(&mut self, text: &str) -> Vec<Piece> {
+        match &mut self.0 {
+            Reader::Frame(frame) => frame.push(text),
+            Reader::Harmony(harmony) => harmony.push(text),
         }
     }
 
     /// What was held back, when nothing follows.
-    pub(crate) fn finish(&mut self) -> Vec<Piece> {
-        match self {
-            Self::Frame(frame) => frame.finish(),
-            Self::Harmony(harmony) => harmony.finish(),
+    pub fn finish(&mut self) -> Vec<Piece> {
+        match &mut self.0 {
+            Reader::Frame(frame) => frame.finish(),
+            Reader::Harmony(harmony) => harmony.finish(),
         }
     }
 }

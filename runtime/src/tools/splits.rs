@@ -3,7 +3,7 @@
 use super::*;
 
 /// Parses text that comes in these pieces.
-pub(super) fn parse(format: ToolFormat, expected: &Expected, cut: &[&str]) -> Vec<Piece> {
+pub(super) fn parse(format: ToolFormat, expected: &ParserOptions, cut: &[&str]) -> Vec<Piece> {
     let mut parser = StreamParser::new(format, expected.clone());
     let mut found: Vec<Piece> = cut.iter().flat_map(|text| parser.push(text)).collect();
     found.extend(parser.finish());
@@ -24,7 +24,7 @@ fn merged(pieces: Vec<Piece>) -> Vec<Piece> {
 }
 
 /// Every way to cut a text into two or three, and into characters.
-pub(super) fn check(format: ToolFormat, expected: &Expected, text: &str, pieces: &[Piece]) {
+pub(super) fn check(format: ToolFormat, expected: &ParserOptions, text: &str, pieces: &[Piece]) {
     let case = |cut: &[&str]| assert_eq!(parse(format, expected, cut), pieces, "{format}: {cut:?}");
     case(&[text]);
     let cuts: Vec<usize> = (0..=text.len()).filter(|&at| text.is_char_boundary(at)).collect();
@@ -59,11 +59,11 @@ pub(super) fn call_with_id(id: &str, name: &str, arguments: Value) -> Piece {
 }
 
 /// Schemas by name.
-pub(super) fn with_tools(schemas: Value) -> Expected {
+pub(super) fn with_tools(schemas: Value) -> ParserOptions {
     let Value::Object(schemas) = schemas else { panic!("schemas are an object") };
-    Expected { schemas: Arc::new(schemas), ..Expected::default() }
+    ParserOptions { schemas: Arc::new(schemas), ..ParserOptions::default() }
 }
 
-pub(super) fn inside() -> Expected {
-    Expected { inside_reasoning: true, ..Expected::default() }
+pub(super) fn inside() -> ParserOptions {
+    ParserOptions { inside_reasoning: true, ..ParserOptions::default() }
 }
