@@ -1,5 +1,5 @@
 //! What NanoLLM gets wrong and the program gets right, by the numbers of the list that this project keeps. Those that
-//! concern conversations and generations are in runtime/tests/defects.rs, with a table of all others.
+//! concern conversations and generations are in runtime/tests/defects, with a table of all others.
 
 use super::harness::{BYE, HELLO, Model, parrot};
 
