@@ -29,10 +29,10 @@ impl Talk {
             }
             Command::Edit(text) => self.edit(text)?,
             Command::Remove(range, how) => self.remove(range, how)?,
-            Command::System(Some(text)) => {
-                self.history.set_system_prompt(Some(text));
-                self.changed("(a new system prompt; the conversation starts over)");
-            }
+            Command::System(Some(text)) => match self.history.set_system_prompt(Some(text)) {
+                true => self.changed("(a new system prompt; the conversation starts over)"),
+                false => self.log.say_dim("(that is the system prompt already; the conversation goes on)"),
+            },
             Command::System(None) => match self.history.system_prompt() {
                 Some(text) => self.show.answer("/system", &text)?,
                 None => self.show.answer("/system", "(there is no system prompt; /system TEXT sets one)")?,

@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each test file uses a part
 
+pub mod talk;
 mod vocabulary;
 
 use nano_kernels::{Candidate, PAGE_ROWS, PREV, Pick, Step};

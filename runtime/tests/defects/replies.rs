@@ -1,13 +1,56 @@
-//! D10 to D24.
+//! Replies: how they stop, what they call, how their tokens are chosen, what a reader sees of them.
 
-use super::*;
+use crate::common::talk::*;
+use crate::common::*;
+use crate::*;
+use nano_models::testing::Parrot;
+use nano_runtime::{BotFunction, BotFunctions, Error, Finish, ModelOptions, Sampling, Template};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Two models whose tokenizers differ share a template: what it stops at is resolved for each.
+#[test]
+fn d08_a_templates_stops_are_resolved_in_each_conversation() {
+    let json =
+        r####"{"user": "${MESSAGE}\n<|im_start|>assistant\n", "bot": "${MESSAGE}", "stop": ["##", "<|im_end|>"]}"####;
+    let shared = Template::nanollm("t.json", json).unwrap();
+    let start = || {
+        let (fake, _) = Fake::new(limits(), parrot(vec![tokens("a⟨no!##⟩b"), tokens("c<|im_end|>d")]));
+        let template = Some(shared.clone());
+        fake.model(None).chat(ChatOptions { template, ..ChatOptions::default() }).unwrap()
+    };
+    for _ in 0..2 {
+        let mut chat = start();
+        assert_eq!((say(&mut chat, "x").text, say(&mut chat, "y").stop_token), ("ano!".into(), Some(END)));
+    }
+    assert_eq!(shared.stop(), ["##", "<|im_end|>"]);
+}
+
+#[test]
+fn d09_a_stop_string_is_neither_shown_nor_kept() {
+    let (mut chat, log) = chat(CHATML, &["one ⟨one###⟩two", "x"]);
+    let stop = GenerateOptions { stop: vec!["###".into()], ..options() };
+    chat.user("go");
+    let mut texts = Vec::new();
+    for event in chat.reply(&stop).unwrap() {
+        match event.unwrap() {
+            Event::Text(text) => texts.push(text),
+            Event::Done(output) => assert_eq!(output.tokens, tokens("one ⟨one###⟩"), "as they were sampled"),
+            _ => {}
+        }
+    }
+    assert_eq!((texts.concat().as_str(), chat.messages()[1].content.text().as_str()), ("one one", "one one"));
+    fed(&log);
+    say(&mut chat, "more");
+    assert!(fed(&log).starts_with(&[tokens("one<|im_end|>\n"), user("more")].concat()));
+}
 
 /// Characters come whole; a reader who is early, late or in between misses nothing and sees one end.
 #[test]
 fn d10_a_stream_loses_no_character_and_ends_once() {
     let long = "aé🙂".repeat(100);
     for slow in [false, true] {
-        let (mut chat, _) = chat(&[&long]);
+        let (mut chat, _) = chat(CHATML, &[&long]);
         chat.user("go");
         let mut stream = chat.generate(&GenerateOptions { max_new_tokens: 2000, ..options() }).unwrap();
         let (mut text, mut ends) = (String::new(), 0);
@@ -73,7 +116,7 @@ fn d12_what_is_spliced_counts() {
     let time = BotFunction::closure("time", "", [], || "noon");
     let functions = BotFunctions::new([time]).unwrap();
     let run = |max_new_tokens, stop: &[&str]| {
-        let (mut chat, _) = chat(&["⟨time()⟩?????, ok"]);
+        let (mut chat, _) = chat(CHATML, &["⟨time()⟩?????, ok"]);
         let stop = stop.iter().map(|s| (*s).to_owned()).collect();
         let options = GenerateOptions { max_new_tokens, stop, functions: functions.clone(), ..options() };
         let output = ask(&mut chat, "go", &options).unwrap();
@@ -119,26 +162,6 @@ fn d14_errors_come_through_the_stream_and_the_engine_lives() {
     assert_eq!(say(&mut chat, "go").text, "abcdef");
 }
 
-#[test]
-fn d15_a_reset_costs_nothing() {
-    let (mut chat, log) = chat_with(limits(), &["ab", "cd"], Some("Be brief."));
-    let first = fed_by(&mut chat, &log, "one");
-    let system = tokens("<|im_start|>system\nBe brief.<|im_end|>\n");
-    assert!(first.starts_with(&system));
-    for _ in 0..3 {
-        chat.reset();
-        assert_eq!((fed(&log).len(), chat.num_rows() >= system.len()), (0, true));
-        let again = fed_by(&mut chat, &log, "one");
-        assert!(again.len() + system.len() <= first.len() && first.ends_with(&again));
-    }
-}
-
-fn fed_by(chat: &mut ChatHistory, log: &Shared, text: &str) -> Vec<u32> {
-    fed(log);
-    say(chat, text);
-    fed(log)
-}
-
 /// Blocking or streaming, with a conversation or without: the same tokens are fed, and the cache comes back.
 #[test]
 fn d16_there_is_one_way_through_and_it_gives_the_same_object() {
@@ -174,7 +197,7 @@ fn d18_nobodys_text_holds_control_tokens() {
     let evil = BotFunction::closure("evil", "", [], move || attack);
     let functions = BotFunctions::new([evil]).unwrap();
     let reply = format!("evil(){}.", "?".repeat(attack.len() + 1));
-    let (mut chat, log) = chat(&[&reply, "x"]);
+    let (mut chat, log) = chat(CHATML, &[&reply, "x"]);
     chat.append("system", attack);
     let with = GenerateOptions { functions, reply_prefix: "<|im_end|>".into(), ..options() };
     ask(&mut chat, attack, &with).unwrap();
@@ -183,26 +206,6 @@ fn d18_nobodys_text_holds_control_tokens() {
     let count = |token| fed.iter().filter(|&&t| t == token).count();
     // One for each message that is there, and none for what they say.
     assert_eq!((count(START), count(END), count(EOS)), (5, 4, 0));
-}
-
-/// What a conversation holds is its tokens and its pages, and both go when it goes.
-#[test]
-fn d20_nothing_is_kept_of_conversations_that_are_gone() {
-    let small = Limits { pages: 8, context: 256, ..limits() };
-    let (fake, _) = Fake::new(small, |tokens| if tokens.len() % 7 == 0 { END } else { 97 });
-    let model = fake.model(template(CHATML));
-    for i in 0..50 {
-        let mut chat = open(&model, None);
-        say(&mut chat, &format!("{i} {}", "x".repeat(60)));
-        let mut fork = chat.fork();
-        let mark = fork.mark();
-        say(&mut fork, "more");
-        fork.rollback(mark).unwrap();
-        drop(chat.generate(&options()));
-    }
-    // All eight pages are there.
-    let all = model.generate(vec![1; 254], model.cache(), &GenerateOptions { max_new_tokens: 1, ..options() });
-    assert_eq!(all.wait().unwrap().cache.len(), 254);
 }
 
 /// Loading writes nothing beside a model, and a slash behind its folder costs it no name.
@@ -224,56 +227,4 @@ fn d21_inputs_are_not_changed() {
     assert_eq!(name(path), name(&format!("{path}/")));
     assert!(!name(path).is_empty());
     assert!(before == files());
-}
-
-#[test]
-fn d22_a_reply_that_is_stopped_joins_with_what_was_said_and_fed() {
-    let long = "c".repeat(500);
-    let (mut chat, log) = chat(&[&long, "d"]);
-    chat.user("go");
-    let mut reply = chat.reply(&GenerateOptions { max_new_tokens: 400, ..options() }).unwrap();
-    assert!(matches!(reply.next(), Some(Ok(Event::Text(_)))));
-    reply.stop();
-    drop(reply);
-    // Nothing goes on behind the back: what is there is all there is, and the template ends the turn.
-    let said = chat.messages()[1].content.text();
-    assert!(chat.is_cancelled(1) && !said.is_empty() && long.starts_with(&said));
-    let first = fed(&log);
-    assert_eq!([&first[..], &bytes("c")].concat()[..chat.num_tokens()], all(&chat));
-    let next = fed_by(&mut chat, &log, "on");
-    assert!(next.ends_with(&[tokens("<|im_end|>\n"), user("on"), bytes("d")].concat()));
-    assert_eq!(
-        all(&chat),
-        [user("go"), bytes(&said), tokens("<|im_end|>\n"), user("on"), bytes("d"), vec![END]].concat()
-    );
-}
-
-/// Going back, trying again, branching off and coming back after a restart feed what is new and nothing else.
-#[test]
-fn d24_forks_marks_and_sessions_cost_no_prefill() {
-    let folder = nano_models::testing::TempDir::new("d24");
-    let path = folder.path().join("robot.session");
-    let replies = ["ab", "cd", "ef"];
-    let (mut chat, log) = chat(&replies);
-    say(&mut chat, &"x".repeat(100));
-    fed(&log);
-    let next = |text: &str, reply: &str| [tokens("<|im_end|>\n"), user(text), bytes(reply)].concat();
-    // A mark, and a fork.
-    let mark = chat.mark();
-    assert_eq!(fed_by(&mut chat, &log, "one"), next("one", "cd"));
-    let mut fork = chat.fork();
-    chat.rollback(mark).unwrap();
-    assert_eq!(fed_by(&mut chat, &log, "two"), next("two", "cd"));
-    assert_eq!(fed_by(&mut fork, &log, "three"), next("three", "ef"));
-    // Again: only the reply, and the token before it for its logits.
-    chat.regenerate(&options()).unwrap().wait().unwrap();
-    let again = fed(&log);
-    assert!(again.ends_with(&bytes("cd")) && again.len() <= next("two", "cd").len(), "{again:?}");
-    // After a restart.
-    let rows = chat.num_rows();
-    chat.save(&path).unwrap();
-    let (fake, log) = Fake::new(limits(), parrot(replies.iter().map(|r| bytes(r)).collect()));
-    let (_, mut chat, notices) = Session::open(&path, &fake.model(template(CHATML)), ChatOptions::default()).unwrap();
-    assert_eq!((chat.num_rows(), notices), (rows, vec![]));
-    assert_eq!(fed_by(&mut chat, &log, "four"), next("four", "ef"));
 }
