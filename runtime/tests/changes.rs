@@ -6,7 +6,7 @@ mod common;
 use common::talk::*;
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal, Removed,
+    ChatHistory, Event, Finish, GenerateOptions, Limits, Overflow, Removal, Removed,
 };
 use std::ops::Range;
 

@@ -5,7 +5,7 @@ mod common;
 use common::talk::*;
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow,
+    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Overflow,
     Template,
 };
 

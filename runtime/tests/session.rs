@@ -7,7 +7,7 @@ use common::talk::{fed, say, texts};
 use common::*;
 use nano_models::testing::TempDir;
 use nano_runtime::{
-    ChatHistory, ChatOptions, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal, SavedChat, Session,
+    ChatHistory, ChatOptions, GenerateOptions, Limits, NanoModel, Overflow, Removal, SavedChat, Session,
 };
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
