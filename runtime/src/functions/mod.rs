@@ -11,7 +11,7 @@ mod calculator;
 mod command;
 mod file;
 mod function;
-mod literal;
+pub(crate) mod literal;
 mod ready_made;
 mod running;
 mod scanner;
