@@ -71,7 +71,7 @@ impl SourceFile {
     /// Part of a library or the program, as against tests and benches.
     fn shipped(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or("").trim_end_matches(".rs");
-        let test = name == "tests" || name == "testing" || name.ends_with("_tests");
+        let test = self.path.contains("/tests/") || name == "tests" || name == "testing" || name.ends_with("_tests");
         self.path.contains("/src/") && !self.within("benches/") && !test && !self.path.contains("/testing/")
     }
 
