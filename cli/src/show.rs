@@ -158,6 +158,7 @@ impl Show {
                 Ok(Event::Call(report)) => {
                     text.call(&report)?;
                     if self.json {
+                        text.release()?;
                         self.call_event(&report)?;
                     }
                     self.log.debug(format_args!("{} was called and took {:.3} s", report.name, report.seconds));
@@ -242,7 +243,7 @@ impl Styles {
 struct Text<'a> {
     show: &'a Show,
     painter: Painter,
-    /// What is shown at the end, where nothing is streamed.
+    /// What is shown at the end, where nothing is streamed; before a call, where that is an event.
     held: String,
     shown: bool,
 }
@@ -285,7 +286,12 @@ impl Text<'_> {
     fn end(&mut self) -> Result<()> {
         let parts = self.painter.end();
         self.paint(parts)?;
-        match self.held.as_str() {
+        self.release()
+    }
+
+    /// Shows what is held.
+    fn release(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.held).as_str() {
             "" => Ok(()),
             text if self.show.json => out::json(&Line::Text { text }),
             text => out::write(text),

@@ -387,6 +387,11 @@ impl ChatHistory {
         ReplyStream::new(generation, self.model.clone(), plan, Arc::clone(&self.turn), event)
     }
 
+    /// Whether somebody holds a reply that could still join.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.open.is_some() && Arc::strong_count(&self.turn) > 1
+    }
+
     /// Takes back a turn whose reply nobody has any more.
     pub(crate) fn settle(&mut self) {
         if self.open.is_some() {

@@ -58,6 +58,9 @@ pub enum Error {
          changed since; append a reply before anything else is done"
     )]
     StaleReply,
+    /// A conversation was to be saved while its reply is under way elsewhere.
+    #[error("a reply of this conversation is under way: append it or drop it, and then save")]
+    ReplyUnderWay,
     /// A reply that failed was to join a conversation. The turn was taken back.
     #[error("the reply failed, as its last event said; the turn was taken back")]
     FailedReply,

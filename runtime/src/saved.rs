@@ -92,8 +92,8 @@ impl Session {
     /// Saves the conversation as it is now. It costs what is new: pages that changed since the last commit and a record
     /// of the messages. An error leaves the last commit.
     ///
-    /// Commit between turns: like all that is done to a conversation, this takes back a turn whose reply did not join it
-    /// yet.
+    /// A reply that somebody holds must join first ([`ReplyUnderWay`](Error::ReplyUnderWay)); a turn whose reply was lost
+    /// is taken back.
     pub fn commit(&mut self, chat: &mut ChatHistory) -> Result<()> {
         let header = header(chat)?;
         let replaced = self.stale || header != self.header;
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Session {
 
 impl ChatHistory {
     /// Saves the conversation into a new file, in the place of a session that may be there and that nobody has open.
-    /// Between turns: a turn whose reply did not join the conversation yet is taken back.
+    /// A reply that somebody holds must join first ([`ReplyUnderWay`](Error::ReplyUnderWay)).
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let state = state(path, self)?;
         let header = header(self)?;
@@ -183,6 +183,9 @@ fn header(chat: &ChatHistory) -> Result<Header> {
 }
 
 fn state(path: &Path, chat: &mut ChatHistory) -> Result<Vec<u8>> {
+    if chat.is_waiting() {
+        return Err(Error::ReplyUnderWay);
+    }
     chat.settle();
     let State { messages, said, segments, starts, .. } = chat.state.clone();
     let message = |(message, Said { reply, cancelled })| SavedMessage { message, reply, cancelled };

@@ -92,6 +92,11 @@ impl Sequence {
         self.inline.as_ref().is_some_and(|inline| inline.is_waiting())
     }
 
+    /// It has called functions.
+    pub(crate) fn has_called(&self) -> bool {
+        self.inline.as_ref().is_some_and(|inline| inline.calls() > 0)
+    }
+
     /// When the function that it waits for must have ended.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.inline.as_ref()?.deadline()

@@ -213,14 +213,21 @@ impl Engine {
         starving
     }
 
-    /// No step can be made and pages are wanted: waits a while for some, then lets the youngest go.
+    /// No step can be made and pages are wanted: waits a while for some, then lets the youngest go. What functions did
+    /// cannot be taken back, so a reply that called some ends where it is.
     fn starve(&mut self, index: usize, error: Error) {
         let waited = self.starved.get_or_insert_with(Instant::now).elapsed();
         if waited < PATIENCE {
             self.bell.wait(Some(PATIENCE - waited));
         } else {
             self.starved = None;
-            self.sequences.remove(index).fail(error);
+            let mut sequence = self.sequences.remove(index);
+            if sequence.has_called() {
+                let end = sequence.end(Finish::Context);
+                sequence.finish(end, cost(&*self.runner));
+            } else {
+                sequence.fail(error);
+            }
         }
     }
 

@@ -285,3 +285,25 @@ fn deep(levels: usize) -> serde_json::Map<String, Value> {
     let list = (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
     serde_json::Map::from_iter([("deep".to_owned(), list)])
 }
+
+/// A program that saves now and then does not lose the turn that it is about to finish.
+#[test]
+fn a_conversation_whose_reply_is_under_way_is_not_saved() {
+    let folder = TempDir::new("session");
+    let path = file(&folder);
+    let (model, _) = model();
+    let (mut session, mut chat, _) = open(&path, &model);
+    chat.user("one");
+    let mut stream = chat.generate(&options()).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(session.commit(&mut chat), Err(nano_runtime::Error::ReplyUnderWay)));
+        assert!(chat.save(&folder.path().join("other")).is_err());
+        stream.by_ref().for_each(|event| drop(event.unwrap()));
+    }
+    assert_eq!(chat.append_reply(stream).unwrap().content.text(), "Hello!");
+    session.commit(&mut chat).unwrap();
+    chat.user("two");
+    drop(chat.generate(&options()).unwrap());
+    session.commit(&mut chat).unwrap();
+    assert_eq!(SavedChat::read(&path).unwrap().messages.len(), 3, "a turn whose reply was lost is taken back");
+}

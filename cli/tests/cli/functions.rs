@@ -112,7 +112,10 @@ fn calls_come_between_their_text_and_their_result() {
     assert!(call["seconds"].as_f64().is_some_and(|s| s > 0.0 && s < 60.0), "{call}");
     assert_eq!((&call["arguments"], call.get("failed")), (&json!({}), None));
     let whole = robot.events(&["--disable-streaming"], "hi");
-    assert_eq!(whole.iter().map(|e| e["event"].as_str().unwrap()).collect::<Vec<_>>(), ["call", "text", "done"]);
+    assert_eq!(
+        whole.iter().map(|e| e["event"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["text", "call", "text", "done"]
+    );
     assert_eq!(text(&whole), "I see count() 42 things.");
     let plain = robot.model.run(&robot.args(&["--debug"]), "hi").succeeded();
     assert_eq!(plain.text(), "I see count() 42 things.\n");

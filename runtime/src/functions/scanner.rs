@@ -211,7 +211,7 @@ impl Open {
     fn is_prose(&mut self, c: char) -> bool {
         let empty = self.line && c == '\n';
         self.line = c == '\n' || self.line && c.is_whitespace();
-        if !empty || !matches!(self.state, State::Code) || self.text.len() < 2 * self.asked {
+        if !empty || self.text.len() < 2 * self.asked {
             return false;
         }
         self.asked = self.text.len();

@@ -106,6 +106,8 @@ fn an_open_call_never_fires() {
 #[test]
 fn prose_after_a_parenthesis_hides_no_calls_for_long() {
     assert_eq!(arguments("I can call time( at any time.\n \nNow: time()"), [json!({})]);
+    // An apostrophe in it begins no text that would go on for ever.
+    assert_eq!(arguments("time( that's it, as they say.\n\nNow: time()"), [json!({})]);
     assert_eq!(arguments("time(\n\nwith three lines\n\n\n\n\n\n of prose\n\n. time()"), [json!({})]);
     let long = |n: usize| format!("SAY('{}') time()", "x".repeat(n));
     assert_eq!(arguments(&long(LONGEST - 2)).len(), 2);

@@ -191,3 +191,19 @@ fn the_time_of_a_call_is_told_apart_from_that_of_decoding() {
         assert!(stats.function_time >= pause.as_secs_f64() && stats.decode_time >= 0.004, "{reply}: {stats:?}");
     }
 }
+
+/// What a function did cannot be taken back, so the turn is not either.
+#[test]
+fn a_reply_that_called_ends_where_the_pages_do() {
+    let long = BotFunction::closure("long", "", [], || "x".repeat(60));
+    let (fake, _) = Fake::new(Limits { pages: 2, ..limits() }, parrot(vec![tokens("long() ok"), tokens("b")]));
+    let functions = nano_runtime::BotFunctions::new([long]).unwrap();
+    let model = fake.model(template(CHATML));
+    let chat = nano_runtime::ChatOptions { functions, describe_functions: false, ..Default::default() };
+    let mut chat = model.chat(chat).unwrap();
+    chat.user("go");
+    let output = chat.reply(&at_most(100)).unwrap().wait().unwrap();
+    assert_eq!((output.finish, output.stats.function_calls), (Finish::Context, 1));
+    assert_eq!(chat.messages()[1].content.text(), format!("long() {}", "x".repeat(60)));
+    assert!(chat.num_pending() > 60);
+}
