@@ -6,11 +6,14 @@ use crate::{Error, Result};
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Schemas and grammars are walked by functions that call themselves; the memory is taken as it is used.
 const STACK: usize = 256 << 20;
+
+/// How long compiling or a mask may take. Limits on their work keep nearly all of them far below.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The tokens that may come next.
 pub(crate) struct Mask {
@@ -117,7 +120,7 @@ impl Masks {
     /// The tokens that may come next; waits until they are known. Whoever takes a mask may change it.
     pub(crate) fn mask(&mut self) -> Result<&mut Mask> {
         if self.mask.is_none() {
-            let answer = self.answers.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
+            let answer = self.answers.recv_timeout(PATIENCE).unwrap_or_else(|error| Err(late(error)));
             let Found { matcher, mask, took } = answer.map_err(|problem| self.constraint.error(problem))?;
             self.matcher = Some(matcher);
             self.spent(took);
@@ -165,6 +168,13 @@ impl Masks {
         self.time += took;
         self.token_time += took;
         self.worst = self.worst.max(self.token_time);
+    }
+}
+
+fn late(error: RecvTimeoutError) -> String {
+    match error {
+        RecvTimeoutError::Timeout => format!("it takes more than {} seconds to work with", PATIENCE.as_secs()),
+        RecvTimeoutError::Disconnected => "its thread has ended".into(),
     }
 }
 

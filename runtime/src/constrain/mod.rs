@@ -35,8 +35,9 @@ pub enum Constraint {
     Grammar(String),
 }
 
-/// Bytes of a grammar or a regular expression.
-const MAX_TEXT: usize = 256 << 10;
+/// Bytes of a grammar and of a regular expression: the work for some grows with the square of their length.
+const MAX_GRAMMAR: usize = 64 << 10;
+const MAX_REGEX: usize = 16 << 10;
 /// How deep brackets may nest in them: what reads them goes as deep.
 const MAX_NESTING: usize = 250;
 
@@ -58,7 +59,8 @@ impl Constraint {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Constraint::JsonSchema(schema) => schema::check(schema),
-            Constraint::Regex(text) | Constraint::Grammar(text) => check_text(text),
+            Constraint::Regex(regex) => check_text(regex, MAX_REGEX),
+            Constraint::Grammar(grammar) => check_text(grammar, MAX_GRAMMAR),
         }
         .map_err(|problem| self.error(problem))
     }
@@ -72,9 +74,9 @@ impl Constraint {
     }
 }
 
-fn check_text(text: &str) -> std::result::Result<(), String> {
-    if text.len() > MAX_TEXT {
-        return Err(format!("it has {} bytes, and may have at most {MAX_TEXT}", text.len()));
+fn check_text(text: &str, most: usize) -> std::result::Result<(), String> {
+    if text.len() > most {
+        return Err(format!("it has {} bytes, and may have at most {most}", text.len()));
     }
     let mut open: usize = 0;
     for byte in text.bytes() {
@@ -90,8 +92,8 @@ fn check_text(text: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// A model's tokens as grammars see them. Takes some hundredths of a second and about 200 bytes a token to make, so that
-/// a model makes one, when it is first needed.
+/// A model's tokens as grammars see them. It takes some hundredths of a second to make and 400 bytes a token to keep, so
+/// that a model makes one, when it is first needed.
 pub(crate) struct Vocabulary {
     factory: ParserFactory,
     /// A token that no model has: it stands for the end of the text.
@@ -155,3 +157,6 @@ impl TokenizerEnv for Words {
     }
 }
 
+#[cfg(test)]
+#[path = "measure.rs"]
+mod measure;

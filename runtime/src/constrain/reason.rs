@@ -13,7 +13,9 @@ pub(super) fn problem(message: &str) -> String {
 pub(super) fn regex_problem(message: &str) -> String {
     let (_, text) = split(message);
     // The expression is shown twice or not at all.
-    text.split_once("\" (in regex): ").or_else(|| text.split_once("\": ")).map_or(text.clone(), |(_, why)| why.to_owned())
+    text.split_once("\" (in regex): ")
+        .or_else(|| text.split_once("\": "))
+        .map_or(text.clone(), |(_, why)| why.to_owned())
 }
 
 fn split(message: &str) -> (Option<(usize, usize)>, String) {

@@ -88,7 +88,9 @@ impl<'a> Walk<'a> {
         let object = match schema {
             Value::Object(object) => object,
             Value::Bool(_) => return Ok(()),
-            other => return Err(format!("at {at}: a schema is an object, true or false, and this is {}", short(other))),
+            other => {
+                return Err(format!("at {at}: a schema is an object, true or false, and this is {}", short(other)));
+            }
         };
         self.keywords(object, at)?;
         for (key, value) in object {
@@ -115,7 +117,9 @@ impl<'a> Walk<'a> {
     /// Looks at a schema's own keywords.
     fn keywords(&mut self, object: &'a Map<String, Value>, at: &str) -> Result<(), String> {
         if let Some(key) = REFUSED.into_iter().find(|key| object.contains_key(*key)) {
-            return Err(format!("at {at}: the keyword {key} is not enforced; leave it out, and check for it afterwards"));
+            return Err(format!(
+                "at {at}: the keyword {key} is not enforced; leave it out, and check for it afterwards"
+            ));
         }
         if let Some(reference) = object.get("$ref") {
             let reference = reference.as_str().ok_or_else(|| format!("at {at}: $ref is no text"))?;
@@ -126,16 +130,24 @@ impl<'a> Walk<'a> {
         // The list would be left out.
         let old = object.contains_key("additionalItems") || object.get("items").is_some_and(Value::is_array);
         if object.contains_key("prefixItems") && (old || self.is_old()) {
-            return Err(format!("at {at}: prefixItems belongs to a newer kind of schema than additionalItems, a list of \
-                                items or the schema that $schema names"));
+            return Err(format!(
+                "at {at}: prefixItems belongs to a newer kind of schema than additionalItems, a list of \
+                                items or the schema that $schema names"
+            ));
         }
         // The same key could be written again and again.
         let required = object.get("required").and_then(Value::as_array).map_or(0, Vec::len);
-        let closed = object.get("additionalProperties") == Some(&json!(false)) && !object.contains_key("patternProperties");
-        if object.get("minProperties").and_then(Value::as_u64).is_some_and(|min| min > 1.max(required as u64)) && !closed {
+        let closed =
+            object.get("additionalProperties") == Some(&json!(false)) && !object.contains_key("patternProperties");
+        if object.get("minProperties").and_then(Value::as_u64).is_some_and(|min| min > 1.max(required as u64))
+            && !closed
+        {
             return Err(format!("at {at}: minProperties is enforced only with additionalProperties: false"));
         }
-        for pattern in object.get("pattern").and_then(Value::as_str).into_iter().chain(keys(object, "patternProperties")) {
+        for pattern in
+            object.get("pattern").and_then(Value::as_str).into_iter().chain(keys(object, "patternProperties"))
+        {
+            super::check_text(pattern, super::MAX_REGEX).map_err(|why| format!("at {at}: the pattern: {why}"))?;
             if let Err(regex::Error::Syntax(error)) = regex::Regex::new(pattern) {
                 let why = error.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it cannot be read");
                 return Err(format!("at {at}: the pattern {pattern:?}: {why}"));
@@ -183,7 +195,9 @@ impl<'a> Walk<'a> {
             return Ok(self.root);
         }
         let Some(path) = reference.strip_prefix("#/") else {
-            return Err(format!("at {from}: the reference {reference:?} is not followed; only those that begin with #/ are"));
+            return Err(format!(
+                "at {from}: the reference {reference:?} is not followed; only those that begin with #/ are"
+            ));
         };
         let found = path.split('/').try_fold(self.root, |value, part| match value {
             Value::Array(list) => list.get(part.parse::<usize>().ok()?),
