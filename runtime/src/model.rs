@@ -8,7 +8,10 @@ use crate::sequence::{Goal, Sequence};
 use crate::stream::{Bell, stream};
 use crate::transcript::Transcript;
 use crate::worker::Worker;
-use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result, Runner};
+use crate::{
+    ChatHistory, ChatOptions, Constraint, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result,
+    Runner,
+};
 use nano_kernels::PAGE_ROWS;
 use nano_models::{Control, Tokenizer};
 use nano_templates::Template;
@@ -117,6 +120,12 @@ impl NanoModel {
         Ok(self.0.generate(prompt, self.cache(), options, &[], asked))
     }
 
+    /// Says whether a constraint can be enforced with this model's tokens, without a reply.
+    pub fn check_constraint(&self, constraint: &Constraint) -> Result<()> {
+        constraint.check()?;
+        self.0.masks(constraint).map(drop)
+    }
+
     /// Feeds `tokens` to an empty cache and calls `each` with the index and the logits after every token in `rows`, in
     /// order.
     pub fn score(&self, tokens: &[u32], rows: Range<usize>, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
@@ -198,14 +207,14 @@ impl Shared {
                 _ => strings.push(stop.clone()),
             }
         }
-        let masks = match &options.constraint {
-            Some(constraint) => {
-                let vocabulary = || Vocabulary::new(&self.tokenizer, self.limits.vocab).map(Arc::new);
-                Some(Masks::new(constraint, self.vocabulary.get_or_init(vocabulary))?)
-            }
-            None => None,
-        };
+        let masks = options.constraint.as_ref().map(|constraint| self.masks(constraint)).transpose()?;
         Ok((tokens, strings, masks))
+    }
+
+    /// Compiles a constraint that was checked.
+    fn masks(&self, constraint: &Constraint) -> Result<Masks> {
+        let vocabulary = || Vocabulary::new(&self.tokenizer, self.limits.vocab).map(Arc::new);
+        Masks::new(constraint, self.vocabulary.get_or_init(vocabulary))
     }
 
     fn check_tokens(&self, tokens: &[u32], held: usize) -> Result<()> {

@@ -158,5 +158,5 @@ impl TokenizerEnv for Words {
 }
 
 #[cfg(test)]
-#[path = "measure.rs"]
+#[path = "measure_tests.rs"]
 mod measure;

@@ -27,14 +27,13 @@ fn schema() -> Value {
     json!({
         "type": "object",
         "properties": {
-            "name": {"type": "string", "maxLength": 24},
+            "name": {"type": "string", "minLength": 1, "maxLength": 16},
             "kind": {"enum": ["animal", "plant", "place", "thing", "person"]},
             "size": {"type": "integer", "minimum": 0, "maximum": 1000},
-            "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "maxItems": 3},
-            "alive": {"type": "boolean"},
-            "note": {"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 40}]},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 10}, "maxItems": 2},
+            "alive": {"anyOf": [{"type": "null"}, {"type": "boolean"}]},
         },
-        "required": ["name", "kind", "size", "tags", "alive", "note"],
+        "required": ["name", "kind", "size", "tags", "alive"],
         "additionalProperties": false,
     })
 }
@@ -69,7 +68,7 @@ const THINGS: [&str; 25] = [
 
 fn options(seed: Option<u64>) -> GenerateOptions {
     GenerateOptions {
-        max_new_tokens: 300,
+        max_new_tokens: 160,
         sampling: seed.map(|_| Sampling { temperature: 1.0, ..Sampling::default() }),
         seed,
         constraint: Some(Constraint::JsonSchema(schema())),
