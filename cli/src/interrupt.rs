@@ -125,8 +125,13 @@ impl State {
         if self.pastes {
             // Not for longer: a reply may be stuck in stdout.
             let (tell, told) = std::sync::mpsc::channel();
-            std::thread::spawn(move || tell.send(mark_pastes(false)));
-            let _ = told.recv_timeout(Duration::from_millis(100));
+            let unmark = move || {
+                mark_pastes(false);
+                let _ = tell.send(());
+            };
+            if std::thread::Builder::new().spawn(unmark).is_ok() {
+                let _ = told.recv_timeout(Duration::from_millis(100));
+            }
         }
         if let (Doing::Prompt, Some(terminal)) = (&self.doing, &self.terminal) {
             let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, terminal);

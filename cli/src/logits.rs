@@ -143,8 +143,13 @@ mod tests {
 
     #[test]
     fn floats_are_short_and_exact() {
-        let answer =
-            Answer { input_ids: vec![1], logits: vec![0.1, -1.5e-7], tokens: vec![], nll_sum: Some(0.5), pos_argmax: None };
+        let answer = Answer {
+            input_ids: vec![1],
+            logits: vec![0.1, -1.5e-7],
+            tokens: vec![],
+            nll_sum: Some(0.5),
+            pos_argmax: None,
+        };
         let text = serde_json::to_string(&Answers(vec![("b".into(), answer)])).unwrap();
         assert_eq!(text, r#"{"b":{"input_ids":[1],"logits":[0.1,-1.5e-7],"tokens":[],"nll_sum":0.5}}"#);
     }

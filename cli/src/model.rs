@@ -8,10 +8,13 @@ use nano_models::Checkpoint;
 use nano_models::hub::{Hub, Location};
 use nano_runtime::{LoadEvent, ModelOptions, NanoModel, Template};
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Loading that is over sooner shows no bar.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// How long nothing may be said before the first news.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// The file or folder of a model, downloaded where that is needed.
 pub fn locate(model: &str, log: &Log) -> Result<PathBuf> {
@@ -82,7 +85,35 @@ fn open_with(args: &LoadArgs, options: ModelOptions, chat: bool, log: &Log) -> R
     let path = locate(&args.model.model, log)?;
     let started = Instant::now();
     let mut bar: Option<ProgressBar> = None;
-    let model = NanoModel::open(&path, options, |event| match event {
+    let mut waiting = Some(wait_aloud(log.clone()));
+    let told = |event| {
+        // Something is told: there is nothing to wait for any more.
+        waiting = None;
+        tell(event, chat, started, &mut bar, log);
+    };
+    let model = NanoModel::open(&path, options, told);
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let model = model?;
+    log.debug(format_args!("{} loaded in {:.3} s", path.display(), started.elapsed().as_secs_f64()));
+    Ok(model)
+}
+
+/// Says what may take so long, unless the sender that it returns is dropped soon.
+fn wait_aloud(log: Log) -> Sender<()> {
+    let (waiting, over) = channel();
+    std::thread::spawn(move || {
+        if over.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+            log.note("still preparing: the first start on a GPU compiles its kernels, which may take a minute");
+        }
+    });
+    waiting
+}
+
+/// Tells what happens while a model loads.
+fn tell(event: LoadEvent, chat: bool, started: Instant, bar: &mut Option<ProgressBar>, log: &Log) {
+    match event {
         LoadEvent::Progress { done, total } if bar.is_some() || started.elapsed() > PATIENCE => {
             bar.get_or_insert_with(|| bytes_bar("loading", total, log)).set_position(done);
         }
@@ -99,17 +130,11 @@ fn open_with(args: &LoadArgs, options: ModelOptions, chat: bool, log: &Log) -> R
             if device == "cuda" { log.note(plan) } else { log.debug(plan) }
         }
         LoadEvent::Template(text) if !chat => log.debug(text),
-        LoadEvent::Notice(text) | LoadEvent::Template(text) => match &bar {
+        LoadEvent::Notice(text) | LoadEvent::Template(text) => match bar {
             Some(bar) => bar.suspend(|| log.warn(text)),
             None => log.warn(text),
         },
-    });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
     }
-    let model = model?;
-    log.debug(format_args!("{} loaded in {:.3} s", path.display(), started.elapsed().as_secs_f64()));
-    Ok(model)
 }
 
 /// An amount for people: decimal, as disks and downloads are counted.

@@ -209,10 +209,12 @@ impl Show {
 impl Styles {
     /// The styles that go with that of the model's words.
     fn beside(said: Style, wanted: bool) -> Self {
+        let cyan = Style::code("36", wanted);
+        let color = if said == cyan { "35" } else { "36" };
         Self {
             said,
-            call: Style::code("36", wanted),
-            result: Style::code("1;36", wanted),
+            call: Style::code(color, wanted),
+            result: Style::code(&format!("1;{color}"), wanted),
             failure: Style::code("31", wanted),
             mark: Style::dim(wanted),
         }
@@ -337,6 +339,14 @@ mod tests {
         assert_eq!(call(Some(Some("far")), None), format!("{start}\"returned\":\"far\",\"seconds\":0.5}}"));
         assert_eq!(call(Some(None), None), format!("{start}\"returned\":null,\"seconds\":0.5}}"));
         assert_eq!(call(None, Some("no")), format!("{start}\"failed\":\"no\",\"seconds\":0.5}}"));
+    }
+
+    #[test]
+    fn calls_stand_out() {
+        let paint = |said, wanted| Styles::beside(Style::code(said, wanted), wanted).paint(Kind::Call, "f()");
+        assert_eq!(paint("32", true), "\x1b[36mf()\x1b[0m");
+        assert_eq!(paint("36", true), "\x1b[35mf()\x1b[0m");
+        assert_eq!(paint("36", false), "f()");
     }
 
     #[test]

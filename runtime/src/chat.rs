@@ -225,15 +225,16 @@ impl ChatHistory {
         self.state.messages.first().filter(|m| m.role == "system").map(|m| m.content.text())
     }
 
-    /// Starts over with another system prompt, or none; the description of functions, if there is one, stays. Does
-    /// nothing if it is the one there is.
-    pub fn set_system_prompt(&mut self, text: Option<String>) {
+    /// Starts over with another system prompt, or none; the description of functions, if there is one, stays. If it is
+    /// the one there is, the conversation goes on as it was. Whether it started over.
+    pub fn set_system_prompt(&mut self, text: Option<String>) -> bool {
         self.settle();
         let same = self.system_prompt()
             == if self.preface.is_some() { text.clone() } else { self.with_functions(text.clone()) };
         if !same {
             self.start_over(text);
         }
+        !same
     }
 
     /// The messages, the system prompt among them.

@@ -47,12 +47,23 @@ impl ChatHistory {
         popped
     }
 
-    /// Takes away a range of messages.
+    /// Takes away a range of messages. One that is empty takes nothing, and no row.
     pub fn remove(&mut self, messages: Range<usize>, how: Removal) -> Result<Removed> {
         self.settle();
         let len = self.state.messages.len();
-        if messages.start > messages.end || messages.end > len {
-            return Err(Error::NoSuchMessage { index: messages.start.max(messages.end), messages: len });
+        if messages.start > messages.end {
+            let found = format!("{}..{}", messages.start, messages.end);
+            return Err(Error::Option {
+                name: "the range of messages",
+                found,
+                need: "it must not end before it begins",
+            });
+        }
+        if messages.end > len {
+            return Err(Error::NoSuchMessage { index: messages.start.max(len), messages: len });
+        }
+        if messages.is_empty() {
+            return Ok(Removed { rows: 0, how });
         }
         let removed = self.take_out(messages, how)?;
         self.check();

@@ -45,7 +45,7 @@ pub enum Error {
     #[error("the conversation has no message to reply to: append one first")]
     NoMessage,
     /// A message that is not there.
-    #[error("there is no message {index}: the conversation has {messages}")]
+    #[error("there is no message {index}: the conversation has {messages}, numbered from 0")]
     NoSuchMessage {
         /// The index asked for.
         index: usize,

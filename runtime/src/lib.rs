@@ -55,6 +55,7 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
+mod tools;
 mod transcript;
 mod worker;
 
@@ -79,6 +80,7 @@ pub use sample::Sampling;
 pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
+pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;

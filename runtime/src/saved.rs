@@ -92,7 +92,8 @@ impl Session {
     /// Saves the conversation as it is now. It costs what is new: pages that changed since the last commit and a record
     /// of the messages. An error leaves the last commit.
     ///
-    /// A reply under way is not part of it; a turn whose reply was lost is taken back.
+    /// Commit between turns: like all that is done to a conversation, this takes back a turn whose reply did not join it
+    /// yet.
     pub fn commit(&mut self, chat: &mut ChatHistory) -> Result<()> {
         let header = header(chat)?;
         let replaced = self.stale || header != self.header;
@@ -122,6 +123,7 @@ impl Session {
 
 impl ChatHistory {
     /// Saves the conversation into a new file, in the place of a session that may be there and that nobody has open.
+    /// Between turns: a turn whose reply did not join the conversation yet is taken back.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let state = state(path, self)?;
         let header = header(self)?;

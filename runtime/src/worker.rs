@@ -28,7 +28,9 @@ enum Job {
 /// Something to do between two steps with the machine.
 type Task = Box<dyn FnOnce(&mut dyn Runner) + Send>;
 
-/// Owns the thread; dropping it ends the thread once the sequences in flight have ended.
+/// Owns the thread; dropping it ends the thread once the sequences in flight have ended, and waits for that unless it is
+/// this thread itself that drops it: a function that a model may call can hold the model, and a sequence holds the
+/// function.
 pub(crate) struct Worker {
     inbox: Option<Sender<Job>>,
     bell: Arc<Bell>,
@@ -76,7 +78,8 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.inbox = None;
         self.bell.ring();
-        if let Some(thread) = self.thread.take() {
+        let own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        if let Some(thread) = self.thread.take_if(|thread| !own(thread)) {
             // A panic was reported when it happened.
             let _ = thread.join();
         }

@@ -3,41 +3,12 @@
 
 mod common;
 
+use common::talk::*;
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal,
+    ChatHistory, ChatOptions, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal, Removed,
 };
-
-fn chat_with(limits: Limits, source: &str, replies: &[&str], system: Option<&str>) -> (ChatHistory, Shared) {
-    let replies = replies.iter().map(|r| tokens(r)).collect();
-    let (fake, log) = Fake::new(limits, parrot(replies));
-    (open(fake.model(template(source)), system), log)
-}
-
-fn chat(source: &str, replies: &[&str]) -> (ChatHistory, Shared) {
-    chat_with(limits(), source, replies, None)
-}
-
-fn open(model: NanoModel, system: Option<&str>) -> ChatHistory {
-    model.chat(ChatOptions { system_prompt: system.map(str::to_owned), ..ChatOptions::default() }).unwrap()
-}
-
-fn say(chat: &mut ChatHistory, text: &str) -> Output {
-    chat.user(text);
-    chat.reply(&options()).unwrap().wait().unwrap()
-}
-
-/// The tokens fed since the last call.
-fn fed(log: &Shared) -> Vec<u32> {
-    let mut log = log.lock().unwrap();
-    let fed = log.fed();
-    log.steps.clear();
-    fed
-}
-
-fn texts(chat: &ChatHistory) -> Vec<(String, String)> {
-    chat.messages().iter().map(|m| (m.role.clone(), m.content.text())).collect()
-}
+use std::ops::Range;
 
 /// A shift keeps the rows after the gap: only what is new is fed.
 #[test]
@@ -140,4 +111,25 @@ fn a_fork_shares_all_full_pages() {
     assert_eq!((fork.num_rows(), log.lock().unwrap().copied), (rows, 0));
     assert_eq!((say(&mut fork, "two").text, say(&mut chat, "three").text), ("cd".into(), "cd".into()));
     assert_eq!(log.lock().unwrap().copied, rows % 32, "one page that is not full, once");
+}
+
+/// The first message that is not there is named, a range that runs backwards is called so, and an empty one costs no row.
+#[test]
+fn ranges_that_cannot_be_removed_say_why() {
+    let (mut chat, log) = chat(CHATML, &["ab", "cd", "ef"]);
+    say(&mut chat, "one");
+    say(&mut chat, "two");
+    let why = |chat: &mut ChatHistory, range| chat.remove(range, Removal::Exact).unwrap_err().to_string();
+    assert_eq!(why(&mut chat, 2..9), "there is no message 4: the conversation has 4, numbered from 0");
+    assert_eq!(why(&mut chat, 5..6), "there is no message 5: the conversation has 4, numbered from 0");
+    let backwards = Range { start: 3, end: 1 };
+    assert_eq!(why(&mut chat, backwards), "the range of messages is 3..1: it must not end before it begins");
+    let rows = chat.num_rows();
+    for how in [Removal::Exact, Removal::Shift] {
+        assert_eq!(chat.remove(1..1, how).unwrap(), Removed { rows: 0, how });
+    }
+    assert_eq!(chat.num_rows(), rows);
+    fed(&log);
+    say(&mut chat, "three");
+    assert!(fed(&log).starts_with(&tokens("<|im_end|>\n<|im_start|>user\nthree")));
 }

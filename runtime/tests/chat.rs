@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::talk::*;
 use common::*;
 use nano_runtime::{
     ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow,
@@ -13,41 +14,6 @@ const STRIPS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.cont
 /// Never writes the token that ends a turn.
 const PLAIN: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}\n{% endfor %}\
                      {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-
-fn chat_with(limits: Limits, source: &str, replies: &[&str], system: Option<&str>) -> (ChatHistory, Shared) {
-    let replies = replies.iter().map(|r| tokens(r)).collect();
-    let (fake, log) = Fake::new(limits, parrot(replies));
-    (open(fake.model(template(source)), system), log)
-}
-
-fn chat(source: &str, replies: &[&str]) -> (ChatHistory, Shared) {
-    chat_with(limits(), source, replies, None)
-}
-
-fn open(model: NanoModel, system: Option<&str>) -> ChatHistory {
-    model.chat(ChatOptions { system_prompt: system.map(str::to_owned), ..ChatOptions::default() }).unwrap()
-}
-
-fn say(chat: &mut ChatHistory, text: &str) -> Output {
-    try_say(chat, text, &options()).unwrap()
-}
-
-fn try_say(chat: &mut ChatHistory, text: &str, options: &GenerateOptions) -> Result<Output, Error> {
-    chat.user(text);
-    chat.reply(options)?.wait()
-}
-
-/// The tokens fed since the last call.
-fn fed(log: &Shared) -> Vec<u32> {
-    let mut log = log.lock().unwrap();
-    let fed = log.fed();
-    log.steps.clear();
-    fed
-}
-
-fn texts(chat: &ChatHistory) -> Vec<(String, String)> {
-    chat.messages().iter().map(|m| (m.role.clone(), m.content.text())).collect()
-}
 
 fn state(chat: &ChatHistory) -> (Vec<(String, String)>, usize, usize) {
     (texts(chat), chat.num_tokens(), chat.num_rows())
@@ -82,7 +48,7 @@ fn a_stop_token_that_the_template_does_not_write_is_dropped() {
 fn a_reply_cut_by_the_length_is_ended_by_the_template() {
     let (mut chat, log) = chat(CHATML, &["abcdef", "x"]);
     let two = GenerateOptions { max_new_tokens: 2, ..options() };
-    assert_eq!(try_say(&mut chat, "one", &two).unwrap().finish, Finish::Length);
+    assert_eq!(ask(&mut chat, "one", &two).unwrap().finish, Finish::Length);
     fed(&log);
     say(&mut chat, "two");
     assert_eq!(fed(&log), tokens("b<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\nx"));
@@ -122,7 +88,7 @@ fn control_tokens_come_from_the_template_alone() {
     assert_eq!(chat.prompt().unwrap().matches("<|im_end|>").count(), 3);
     // A reply that spells one out of ordinary tokens keeps them.
     let (fake, log) = Fake::new(limits(), parrot(vec![bytes("a<|im_end|>b"), bytes("y")]));
-    let mut chat = open(fake.model(template(CHATML)), None);
+    let mut chat = open(&fake.model(template(CHATML)), None);
     assert_eq!(say(&mut chat, "one").text, "a<|im_end|>b");
     fed(&log);
     say(&mut chat, "two");
@@ -139,7 +105,7 @@ fn bos_comes_once_whoever_writes_it() {
     ] {
         let (fake, log) = Fake::new(limits(), parrot(vec![bytes("a"), bytes("b")]));
         let model = NanoModel::with_runner(Box::new(fake), tokenizer(add_bos), template(&source)).unwrap();
-        let mut chat = open(model, None);
+        let mut chat = open(&model, None);
         say(&mut chat, "one");
         assert!(fed(&log).starts_with(&tokens(starts)), "{source} {add_bos}");
         say(&mut chat, "two");
@@ -151,7 +117,7 @@ fn bos_comes_once_whoever_writes_it() {
 fn stops_of_the_template_end_replies_and_the_cut_is_fed_again() {
     let json = r####"{"name": "t", "user": "U:${MESSAGE}\n<|im_start|>assistant\n", "bot": "${MESSAGE}###\n", "stop": ["###", "<|im_end|>"]}"####;
     let (fake, log) = Fake::new(limits(), parrot(vec![tokens("a⟨one###⟩"), tokens("b")]));
-    let mut chat = open(fake.model(Some(Template::nanollm("t", json).unwrap())), None);
+    let mut chat = open(&fake.model(Some(Template::nanollm("t", json).unwrap())), None);
     let output = say(&mut chat, "hi");
     assert_eq!((output.text.as_str(), output.finish, output.stop_token), ("aone", Finish::Stop, None));
     assert_eq!(fed(&log), tokens("U:hi\n<|im_start|>assistant\na"));
@@ -167,11 +133,11 @@ fn a_failed_turn_leaves_the_conversation_as_it_was() {
     for fault in [|| Fault::Error, || Fault::Panic, || Fault::NaN] {
         let (mut fake, log) = Fake::new(limits(), parrot(vec![tokens("ab"), tokens("c")]));
         fake.faults = Box::new(move |fed| fed.concat().contains(&u32::from(b'!')).then(fault));
-        let mut chat = open(fake.model(template(CHATML)), Some("sys"));
+        let mut chat = open(&fake.model(template(CHATML)), Some("sys"));
         say(&mut chat, "one");
         let before = state(&chat);
         for bad in ["two!", "three!"] {
-            assert!(try_say(&mut chat, bad, &options()).is_err());
+            assert!(ask(&mut chat, bad, &options()).is_err());
             assert_eq!(state(&chat), before);
         }
         fed(&log);
@@ -187,7 +153,7 @@ fn an_error_in_the_middle_of_a_reply_takes_the_turn_back() {
     let mut broken = true;
     fake.faults =
         Box::new(move |fed| (fed.concat() == bytes("f") && std::mem::take(&mut broken)).then_some(Fault::Panic));
-    let mut chat = open(fake.model(template(CHATML)), None);
+    let mut chat = open(&fake.model(template(CHATML)), None);
     say(&mut chat, "one");
     let before = state(&chat);
     chat.user("two");
@@ -261,7 +227,7 @@ fn stop_commits_what_was_said() {
 fn a_turn_stopped_in_its_prefill_is_kept_and_the_rest_is_fed_later() {
     let (fake, log) = Fake::new(limits(), parrot(vec![bytes("a"), bytes("b")]));
     let (fake, gate) = gated(fake);
-    let mut chat = open(fake.model(template(CHATML)), None);
+    let mut chat = open(&fake.model(template(CHATML)), None);
     chat.user("x".repeat(100));
     let reply = chat.reply(&options()).unwrap();
     gate.reached();
@@ -281,13 +247,13 @@ fn a_prompt_that_is_too_long_is_refused_before_anything_is_fed() {
     for (overflow, expected) in [(Overflow::Error, 150), (Overflow::Drop, 120), (Overflow::Shift, 120)] {
         let (mut chat, log) = chat_with(small, CHATML, &["ab", "c"], None);
         chat.set_overflow(overflow);
-        try_say(&mut chat, "one", &five).unwrap();
+        ask(&mut chat, "one", &five).unwrap();
         let before = state(&chat);
         fed(&log);
-        let error = try_say(&mut chat, &"x".repeat(100), &five).unwrap_err();
+        let error = ask(&mut chat, &"x".repeat(100), &five).unwrap_err();
         assert!(matches!(error, Error::ContextFull { available: 100, needed } if needed == expected), "{error}");
         assert_eq!((state(&chat), fed(&log)), (before, vec![]));
-        assert_eq!(try_say(&mut chat, "two", &five).unwrap().text, "c");
+        assert_eq!(ask(&mut chat, "two", &five).unwrap().text, "c");
     }
 }
 
@@ -299,7 +265,7 @@ fn a_reply_that_meets_the_end_of_the_context_leaves_a_usable_conversation() {
     chat.set_overflow(Overflow::Error);
     let output = say(&mut chat, "one");
     assert_eq!((output.finish, chat.num_rows()), (Finish::Context, 60));
-    assert!(matches!(try_say(&mut chat, "two", &options()), Err(Error::ContextFull { .. })));
+    assert!(matches!(ask(&mut chat, "two", &options()), Err(Error::ContextFull { .. })));
     assert_eq!(texts(&chat).len(), 2);
     chat.set_overflow(Overflow::Drop);
     fed(&log);
@@ -315,7 +281,7 @@ fn an_error_of_the_template_takes_the_message_back() {
     let (mut chat, _) = chat(&raises, &["ab", "c"]);
     say(&mut chat, "one");
     let before = state(&chat);
-    let error = try_say(&mut chat, "no", &options()).unwrap_err();
+    let error = ask(&mut chat, "no", &options()).unwrap_err();
     assert!(error.to_string().contains("I will not"), "{error}");
     assert_eq!(state(&chat), before);
     assert_eq!(say(&mut chat, "yes").text, "c");
@@ -374,7 +340,7 @@ fn stops_belong_to_the_conversation() {
     let model = fake.model(template(CHATML));
     let other = Some(Template::nanollm("t", json).unwrap());
     let mut stopping = model.chat(ChatOptions { template: other, ..ChatOptions::default() }).unwrap();
-    let mut plain = open(model, None);
+    let mut plain = open(&model, None);
     for _ in 0..2 {
         assert_eq!(say(&mut stopping, "hi").text, "a");
         assert_eq!(say(&mut plain, "hi").text, "abc");
@@ -399,7 +365,7 @@ fn control_tokens_are_hidden_in_every_field_of_a_message() {
 fn two_conversations_do_not_mix() {
     let (fake, _) = Fake::new(limits(), parrot(vec![bytes("first"), bytes("second"), bytes("third")]));
     let model = fake.model(template(CHATML));
-    let (mut a, mut b) = (open(model.clone(), Some("A")), open(model, Some("B")));
+    let (mut a, mut b) = (open(&model, Some("A")), open(&model, Some("B")));
     for (turn, expected) in ["first", "second", "third"].into_iter().enumerate() {
         a.user(format!("a{turn}"));
         b.user(format!("b{turn}"));

@@ -154,3 +154,14 @@ fn a_call_is_reported() {
     let report = functions.call_now("boom", Default::default());
     assert_eq!(functions.spliced(&report).as_deref(), Some(" (error: boom: it panicked: no fuse)"));
 }
+
+/// For `/call`, where a person would not think of quotes.
+#[test]
+fn one_text_needs_no_quotes() {
+    let functions = BotFunctions::ready_made(["calculator"]).unwrap();
+    for arguments in ["2*(3+4)", "'2*(3+4)'", "expression='2*(3+4)'", r#"{"expression": "2*(3+4)"}"#] {
+        assert_eq!(result(&functions, "calculator", arguments), text("14"), "{arguments}");
+    }
+    assert!(result(&functions, "calculator", "'2', '3'").is_err());
+    assert!(result(&bot_functions![robot::drive], "drive", "fast").is_err());
+}

@@ -3,7 +3,11 @@
 mod common;
 
 use common::*;
-use nano_runtime::{Error, Event, Finish, GenerateOptions, Generation, Limits, NanoModel, Output, Sampling};
+use nano_runtime::{
+    BotFunction, BotFunctions, Error, Event, Finish, GenerateOptions, Generation, Limits, NanoModel, Output, Sampling,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn model(reply: &str, prompt: usize) -> NanoModel {
     Fake::new(limits(), says(prompt, tokens(reply))).0.model(None)
@@ -236,4 +240,32 @@ fn scores_give_the_logits_of_the_rows_asked_for() {
     assert_eq!((log.rows(), log.steps.iter().map(|s| s.logits).sum::<usize>()), (45, 25));
     assert!(matches!(model.score(&[], 0..1, |_, _| ()), Err(Error::EmptyPrompt)));
     assert!(matches!(model.score(&[1; 1025], 0..1025, |_, _| ()), Err(Error::ContextFull { .. })));
+}
+
+/// A function may hold the model that calls it. The last of its users is then the engine's own thread, when it lets go of
+/// a generation that nobody reads any more.
+#[test]
+fn an_engine_may_be_the_last_to_hold_its_model() {
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (seen, before) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        // Only the engines of other tests panic, in a step.
+        let of_a_step = panic.payload().downcast_ref::<&str>().is_some_and(|text| text.contains("fan"));
+        seen.fetch_add(usize::from(!of_a_step), Ordering::Relaxed);
+        before(panic);
+    }));
+    let (fake, log) = Fake::new(limits(), |_| 97);
+    let (fake, gate) = gated(fake);
+    let model = fake.model(None);
+    let held = model.clone();
+    let inner = BotFunction::closure("limit", "", [], move || held.limits().context);
+    let functions = BotFunctions::new([inner]).unwrap();
+    let generation = start(&model, "go", GenerateOptions { functions, ..options() });
+    gate.reached();
+    drop((generation, model));
+    gate.open();
+    while !log.lock().unwrap().dropped {
+        std::thread::yield_now();
+    }
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
 }

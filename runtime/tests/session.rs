@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::talk::{fed, say, texts};
 use common::*;
 use nano_models::testing::TempDir;
 use nano_runtime::{
@@ -28,18 +29,6 @@ fn open(path: &Path, model: &NanoModel) -> (Session, ChatHistory, Vec<String>) {
     Session::open(path, model, ChatOptions { system_prompt, ..ChatOptions::default() }).unwrap()
 }
 
-fn say(chat: &mut ChatHistory, text: &str) -> Output {
-    chat.user(text);
-    chat.reply(&options()).unwrap().wait().unwrap()
-}
-
-fn fed(log: &Shared) -> Vec<u32> {
-    let mut log = log.lock().unwrap();
-    let fed = log.fed();
-    log.steps.clear();
-    fed
-}
-
 fn file(folder: &TempDir) -> PathBuf {
     folder.path().join("robot.session")
 }
@@ -53,10 +42,6 @@ fn saved(path: &Path) -> (Vec<(String, String)>, usize) {
     say(&mut chat, "two");
     session.commit(&mut chat).unwrap();
     (texts(&chat), chat.num_tokens())
-}
-
-fn texts(chat: &ChatHistory) -> Vec<(String, String)> {
-    chat.messages().iter().map(|m| (m.role.clone(), m.content.text())).collect()
 }
 
 #[test]

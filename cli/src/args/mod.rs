@@ -26,6 +26,8 @@ const EXAMPLES: &str = "Examples:
   nano-chat --model org/name --quantization q4f16          one of the Hub, packed
   nano-chat -m model.gguf -p 'Hello' -p 'And you?'         two turns, then leave
   printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
+  nano-chat -m model.gguf --session robot.session          go on where it ended, whatever ended it
+  nano-chat -m model.gguf --function time,calculator       functions that the model may call
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
   nano-chat info -m model.gguf                             formats, sizes, memory
   nano-chat info --device cuda                             the GPU, its driver, its memory's speed
@@ -102,8 +104,14 @@ pub struct ChatArgs {
     #[arg(long, value_name = "NAME|FILE", default_value = "auto", help_heading = "Conversation")]
     pub chat_template: String,
     /// How each reply begins; the model goes on from there
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Conversation",
-          allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Conversation",
+        allow_hyphen_values = true
+    )]
     pub reply_prefix: String,
     /// When a turn does not fit into the context: error refuses it; drop removes the oldest exchanges and feeds the rest
     /// again; shift removes them without feeding again, and the model may still know of them

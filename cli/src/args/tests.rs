@@ -3,7 +3,7 @@
 use super::*;
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
-use nano_runtime::{Device, Sampling};
+use nano_runtime::{Device, Overflow, Sampling};
 
 fn parsed(line: &str) -> Command {
     parse(line.split(' ').map(OsString::from)).unwrap_or_else(|e| panic!("{line}: {e}"))
@@ -40,6 +40,8 @@ fn defaults_are_those_of_nanollm() {
     assert_eq!(args.generate.options(), nano_runtime::GenerateOptions::default());
     assert_eq!((args.prompt_color, args.reply_color), ("blue".parse().unwrap(), "green".parse().unwrap()));
     assert_eq!((args.chat_template.as_str(), args.log.level()), ("auto", LogLevel::Info));
+    assert_eq!((args.overflow, args.reply_prefix.as_str(), args.session), (Overflow::Drop, "", None));
+    assert!(args.functions.function.is_empty() && args.functions.functions.is_empty());
     let machine = &args.load.machine;
     assert!(machine.quantization.is_none() && machine.kv_cache.is_none() && machine.device == Device::Auto);
 }
@@ -70,6 +72,15 @@ fn model_flags() {
 }
 
 #[test]
+fn conversation_flags() {
+    let args = chat("nano-chat -m m --overflow shift --reply-prefix -- --session s --function a,b --function c");
+    assert_eq!((args.overflow, args.reply_prefix.as_str(), args.session), (Overflow::Shift, "--", Some("s".into())));
+    assert_eq!(args.functions.function, ["a", "b", "c"]);
+    let args = chat("nano-chat -m m --functions a.json --functions b,c.json");
+    assert_eq!(args.functions.functions, [PathBuf::from("a.json"), PathBuf::from("b,c.json")]);
+}
+
+#[test]
 fn commands() {
     let Command::Bench(args) = parsed("nano-chat bench -m m -p 128,512 -n 0 -t 1,2 -r 3 --json") else { panic!() };
     assert_eq!((args.prompt_tokens, args.new_tokens, args.threads), (vec![128, 512], vec![0], Some(vec![1, 2])));
@@ -84,6 +95,10 @@ fn commands() {
     assert_eq!(args.var, [("a".to_owned(), 1.into()), ("b".to_owned(), true.into())]);
     let Command::Logits(args) = parsed("nano-chat logits -m m --tokens 1,2 --generate 4 --all") else { panic!() };
     assert_eq!((args.tokens.as_deref(), args.generate, args.all), (Some("1,2"), 4, true));
+    let Command::Logits(args) = parsed("nano-chat logits -m m --session s") else { panic!() };
+    assert_eq!((args.session, args.tokens), (Some("s".into()), None));
+    let Command::Session(args) = parsed("nano-chat session s --json") else { panic!() };
+    assert_eq!((args.file, args.json), (PathBuf::from("s"), true));
     assert!(matches!(parsed("nano-chat tokenize -m m --special --bos text"), Command::Tokenize(_)));
     assert!(matches!(parsed("nano-chat detokenize -m m 1,2,3"), Command::Detokenize(_)));
     assert!(matches!(parsed("nano-chat info -m m --json"), Command::Info(_)));
@@ -116,6 +131,7 @@ fn what_is_wrong_is_named() {
         ("--seed -1", "--seed"),
         ("--prompt-color pink", "--prompt-color"),
         ("--log-level loud", "--log-level"),
+        ("--overflow never", "--overflow"),
         ("--modle m", "--modle"),
     ] {
         let error = refused(&format!("nano-chat --model m {line}"));
@@ -123,6 +139,8 @@ fn what_is_wrong_is_named() {
     }
     assert!(refused("nano-chat --prompt hi").contains("--model"));
     assert!(refused("nano-chat logits -m m").contains("--tokens"));
+    assert!(refused("nano-chat logits -m m --session s --tokens 1").contains("--session"));
+    assert!(refused("nano-chat session").contains("<FILE>"));
     assert!(refused("nano-chat bench -m m -p -1").contains("-p"));
     assert!(refused("nano-chat perplexity -m m --file f --context 2").contains("--context"));
     assert!(refused("nano-chat render --messages f").contains("--model"));

@@ -29,10 +29,10 @@ impl Talk {
             }
             Command::Edit(text) => self.edit(text)?,
             Command::Remove(range, how) => self.remove(range, how)?,
-            Command::System(Some(text)) => {
-                self.history.set_system_prompt(Some(text));
-                self.changed("(a new system prompt; the conversation starts over)");
-            }
+            Command::System(Some(text)) => match self.history.set_system_prompt(Some(text)) {
+                true => self.changed("(a new system prompt; the conversation starts over)"),
+                false => self.log.say_dim("(that is the system prompt already; the conversation goes on)"),
+            },
             Command::System(None) => match self.history.system_prompt() {
                 Some(text) => self.show.answer("/system", &text)?,
                 None => self.show.answer("/system", "(there is no system prompt; /system TEXT sets one)")?,
@@ -125,7 +125,10 @@ impl Talk {
                 notices.iter().for_each(|notice| self.log.warn(notice));
                 self.history = history;
                 let (messages, tokens) = (self.history.messages().len(), self.history.num_tokens());
-                self.changed(&format!("(loaded: {}, {tokens} tokens; /history lists them)", counted(messages, "message")));
+                self.changed(&format!(
+                    "(loaded: {}, {tokens} tokens; /history lists them)",
+                    counted(messages, "message")
+                ));
                 Ok(())
             }
         }
@@ -137,8 +140,13 @@ impl Talk {
         let functions = self.history.functions().clone();
         let (tell, told) = channel::<CallReport>();
         let called = name.clone();
-        // Nobody may be left to be told.
-        std::thread::spawn(move || tell.send(functions.call_text(&called, &arguments)));
+        let call = move || {
+            // Nobody may be left to be told.
+            let _ = tell.send(functions.call_text(&called, &arguments));
+        };
+        if let Err(error) = std::thread::Builder::new().name("call".into()).spawn(call) {
+            return self.fail(&format_args!("{name}: no thread can be started: {error}"));
+        }
         let report = loop {
             match told.recv_timeout(GLANCE) {
                 Ok(report) => break Some(report),
@@ -167,9 +175,8 @@ impl Talk {
 
     fn list(&self) -> String {
         let messages = self.history.messages().iter().enumerate();
-        let entry = |(i, message)| {
-            Entry::new(message, self.history.message_tokens(i).len(), self.history.is_cancelled(i))
-        };
+        let entry =
+            |(i, message)| Entry::new(message, self.history.message_tokens(i).len(), self.history.is_cancelled(i));
         let entries: Vec<Entry> = messages.map(entry).collect();
         if entries.is_empty() { "(no messages yet)".into() } else { listing(&entries) }
     }
@@ -180,7 +187,9 @@ impl Talk {
             std::iter::once(function.signature()).chain(description)
         });
         match lines.collect::<Vec<_>>().join("\n") {
-            none if none.is_empty() => "(there are no functions; --function NAME and --functions FILE give some)".into(),
+            none if none.is_empty() => {
+                "(there are no functions; --function NAME and --functions FILE give some)".into()
+            }
             lines => lines,
         }
     }
@@ -197,10 +206,8 @@ impl Talk {
         let Some(session) = &self.session else {
             return format!("{counts}\n(not saved; --session FILE saves each turn, /save FILE does it now)");
         };
-        let size = std::fs::metadata(session.path()).map_or_else(
-            |error| format!("cannot be read: {error}"),
-            |meta| crate::model::megabytes(meta.len()),
-        );
+        let size = std::fs::metadata(session.path())
+            .map_or_else(|error| format!("cannot be read: {error}"), |meta| crate::model::megabytes(meta.len()));
         format!("{counts}\n{}: {size}", session.path().display())
     }
 }

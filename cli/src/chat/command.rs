@@ -67,21 +67,24 @@ pub const HELP: &str = "\
 /retry           answer the last message again
 /edit TEXT       put TEXT in place of your last message, and answer that
 /history         list the messages, numbered from 0, with their tokens
-/remove A..B     take out messages A to B-1; what follows is fed again with the next message
-/remove A..B shift     the same without feeding again: the model may still know of them
+/remove A..B     take out messages A to B-1; what follows them is fed again, or
+                 moved up with /remove A..B shift, which may leave traces
 /reset           start a new conversation; the system prompt stays (also /clear)
-/system TEXT     start a new conversation with another system prompt; without TEXT, show it
-/save FILE       save the conversation with all that was computed; /load FILE goes on with it
-/session         where the conversation is saved, and how much of it is computed
+/system TEXT     start a new one with another system prompt; alone: show it
+/save FILE       save the conversation with all that was computed
+/load FILE       go on with a saved conversation
+/session         where each turn is saved, and how much of it is computed
 /functions       list the functions that the model may call
-/call NAME ARGS  call one now: /call NAME 1, unit='m' or /call NAME {\"unit\": \"m\"}
+/call NAME ARGS  call one now: /call f 1, unit='m' or /call f {\"unit\": \"m\"}
 /stats           numbers of the last reply
 /template        show the chat template
 /help            show this
 /exit            leave (also Ctrl-D)
-Alt-Enter, or \\ at the end of a line, goes on in the next line. Pasted lines are one message, which Enter sends. Tab
-completes commands, files and functions; Ctrl-R searches what you typed before; Ctrl-C stops a reply and keeps the
-conversation.";
+
+Alt-Enter, or \\ at the end of a line, goes on in the next line. Pasted lines
+are one message, which Enter sends. Tab completes commands, files and functions.
+Ctrl-R searches what you typed before. Ctrl-C stops a reply and keeps what was
+said.";
 
 impl Command {
     /// The command in a line, if it looks like one: a slash and a word. A path such as /usr/bin does not.
@@ -218,5 +221,6 @@ mod tests {
             assert!(!matches!(Command::parse(name), None | Some(Command::Unknown(_))), "{name}");
             assert!(HELP.contains(name), "{name}");
         }
+        assert!(HELP.lines().all(|line| line.chars().count() <= 80));
     }
 }

@@ -59,6 +59,9 @@ fn the_system_prompt_is_fed_and_changed() {
     assert_eq!(input_tokens(&[], "hi\n/system Be brief, be kind, be done.\nhi\n"), given);
     let ran = model.run(&["--system-prompt", "Be brief."], "/system\n/system Be long.\n/system\n").succeeded();
     assert!(ran.stderr.contains("Be brief.\n") && ran.stderr.contains("Be long.\n"), "{}", ran.stderr);
+    // The one that there is changes nothing, and is not said to.
+    let ran = model.run(&["--system-prompt", "Be brief."], "hi\n/system Be brief.\n/history\n").succeeded();
+    assert!(!ran.stderr.contains("starts over") && ran.stderr.contains("2  assistant"), "{}", ran.stderr);
 }
 
 #[test]

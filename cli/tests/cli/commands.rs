@@ -224,7 +224,9 @@ fn version_and_help() {
     for word in ["Examples:", "--max-new-tokens", "[default: 128]", "perplexity", "Generation:", "stdout"] {
         assert!(help.contains(word), "{word}: {help}");
     }
-    for command in ["chat", "complete", "info", "tokenize", "detokenize", "render", "logits", "perplexity", "bench"] {
+    for command in
+        ["chat", "complete", "info", "tokenize", "detokenize", "render", "logits", "session", "perplexity", "bench"]
+    {
         assert!(with(&[command, "--help"]).contains("Usage:"), "{command}");
     }
 }

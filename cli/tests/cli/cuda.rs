@@ -64,6 +64,24 @@ fn a_chat_on_the_gpu_says_what_it_says_on_the_processor() {
     }
 }
 
+/// Rows in a session file are in a form that machines share.
+#[test]
+fn a_session_goes_on_on_another_machine() {
+    let Some(machine) = Machine::new() else { return };
+    for devices in [["cuda", "cpu"], ["cpu", "cuda"], ["cuda", "cuda"]] {
+        let file = machine.driver.path().join(format!("{}.session", devices.concat()));
+        let file = file.to_str().unwrap();
+        let mut reused = Vec::new();
+        for (device, expected) in devices.iter().zip([HELLO, BYE]) {
+            let ran = machine.run(&[], &["--device", device, "--session", file, "--json"], "hi\n").succeeded();
+            let events = ran.events();
+            assert_eq!(said(&events), expected, "{devices:?}: {}", ran.stderr);
+            reused.extend(events.iter().filter_map(|event| event["stats"]["reused_tokens"].as_u64()));
+        }
+        assert!(matches!(reused[..], [0, more] if more > 0), "{devices:?}: {reused:?}");
+    }
+}
+
 fn said(events: &[Value]) -> String {
     events.iter().filter_map(|event| event["text"].as_str()).collect()
 }

@@ -1,5 +1,5 @@
 //! What NanoLLM gets wrong and the program gets right, by the numbers of the list that this project keeps. Those that
-//! concern conversations and generations are in runtime/tests/defects.rs, with a table of all others.
+//! concern conversations and generations are in runtime/tests/defects, with a table of all others.
 
 use super::harness::{BYE, HELLO, Model, parrot};
 
@@ -23,10 +23,10 @@ fn d05_commands_are_commands_and_the_end_is_an_end() {
 fn d06_a_json_file_is_a_template() {
     let model = Model::new(&parrot());
     let write = |name: &str, text: &str| model.dir.write(name, text).to_str().unwrap().to_owned();
-    let good = write("robot.json", r#"{"user": "U: ${MESSAGE}\nB:", "bot": "${MESSAGE}\n"}"#);
+    let good = write("robot.json", r#"{"user": "U: ${MESSAGE}\nB:\n", "bot": "${MESSAGE}\n"}"#);
     let messages = write("m.json", r#"[{"role": "user", "content": "hi"}]"#);
     let args = ["render", "--messages", &messages, "--chat-template", &good];
-    assert_eq!(model.run(&args, "").succeeded().text(), "U: hi\nB:");
+    assert_eq!(model.run(&args, "").succeeded().text(), "U: hi\nB:\n");
     assert_eq!(model.run(&["--chat-template", &good], "hi\n").succeeded().text(), format!("{HELLO}\n"));
     for (text, word) in [(r#"{"user": 1}"#, "user"), (r#"{"usr": "x"}"#, "usr"), ("{}", "user"), ("[", "bad.json")] {
         let bad = write("bad.json", text);

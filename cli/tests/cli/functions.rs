@@ -1,14 +1,14 @@
 //! Functions that a reply calls, through the whole program: a parrot says the calls, small programs are called. A parrot
 //! goes on from the last token before, so the second reply of its script says what follows a result.
 
-use super::harness::{Model, Running, kill};
+use super::harness::{Model, PATIENCE, Running, kill};
 use nano_models::testing::Parrot;
 use nix::sys::signal::Signal::SIGINT;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A parrot, functions for it, and a file that gets a letter each time `count` or `silent` is called.
+/// A parrot, functions for it, and a file that gets a letter each time `count`, `silent` or `stuck` is called.
 struct Robot {
     model: Model,
     functions: PathBuf,
@@ -35,7 +35,7 @@ impl Robot {
             shell("again", "echo 'count()'"),
             shell("broken", "echo no power >&2; exit 3"),
             shell("big", "yes word | head -c 1000000"),
-            shell("stuck", "sleep 60"),
+            shell("stuck", &format!("{count}; sleep 60")),
             {"name": "missing", "command": ["no-such-program"]},
             {"name": "echo", "command": ["cat"], "parameters": {"type": "object", "properties": anything}},
             slow,
@@ -53,6 +53,14 @@ impl Robot {
         let length = if args.contains(&"-n") { &[][..] } else { &["-n", "3000"] };
         let args = [&["--json"], length, args].concat();
         self.model.run(&self.args(&args), user).succeeded().events()
+    }
+
+    fn wait_for_call(&self, number: usize) {
+        let start = Instant::now();
+        while self.calls() < number {
+            assert!(start.elapsed() < PATIENCE, "nothing is called");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn calls(&self) -> usize {
@@ -146,7 +154,7 @@ fn arguments_are_read_and_never_evaluated() {
 #[test]
 fn what_fails_is_visible_text() {
     for (name, why) in
-        [("slow", "longer than 0.3 seconds"), ("broken", "no power"), ("broken", "3"), ("missing", "no-such-program")]
+        [("slow", "took longer than"), ("broken", "no power"), ("broken", "3"), ("missing", "no-such-program")]
     {
         let robot = Robot::new(&[&format!("{name}()")]);
         let events = robot.events(&[], "hi");
@@ -222,6 +230,7 @@ fn an_interrupt_does_not_wait_for_a_function() {
     while !said.ends_with("stuck()") {
         said += running.event()["text"].as_str().unwrap();
     }
+    robot.wait_for_call(1);
     let start = Instant::now();
     kill(running.child.id(), SIGINT);
     let (more, end) = running.turn();
@@ -229,8 +238,13 @@ fn an_interrupt_does_not_wait_for_a_function() {
     assert!(start.elapsed() < Duration::from_secs(4), "it waited for the time-out");
     running.say("hi");
     assert_eq!(running.turn().0, "Bye.", "the conversation goes on");
+    running.say("/call stuck");
+    robot.wait_for_call(2);
+    kill(running.child.id(), SIGINT);
+    let left = running.event();
+    assert!(left["message"].as_str().is_some_and(|why| why.contains("stuck")), "{left}");
     drop(running.stdin.take());
-    assert_eq!(running.end().code(), Some(0));
+    assert_eq!(running.end().code(), Some(1), "one command failed");
 }
 
 #[test]

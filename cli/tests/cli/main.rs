@@ -11,7 +11,9 @@ mod functions;
 mod harness;
 mod history;
 mod json;
+mod session;
 mod signals;
+mod smollm2;
 #[allow(dead_code)] // it can do more than is needed here
 #[path = "../../../models/tests/stand_in/mod.rs"]
 mod stand_in;

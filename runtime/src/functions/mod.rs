@@ -10,7 +10,7 @@ mod calculator;
 mod command;
 mod file;
 mod function;
-mod literal;
+pub(crate) mod literal;
 mod ready_made;
 mod running;
 mod scanner;
@@ -177,14 +177,15 @@ impl BotFunctions {
     }
 
     /// Calls a function with arguments as text and waits for it: a JSON object, or what would stand between the
-    /// parentheses of a call.
+    /// parentheses of a call. A function that takes one text takes anything else as that text.
     pub fn call_text(&self, name: &str, arguments: &str) -> CallReport {
         let literals = |function: &BotFunction| match serde_json::from_str(arguments) {
             Ok(Value::Object(map)) => function.check(&map).map(|()| map),
-            _ => {
-                let literals = literal::arguments(arguments).map_err(|problem| function.says(&problem.to_string()))?;
-                function.bind(literals)
-            }
+            _ => match (literal::arguments(arguments), only_text(function.parameters())) {
+                (Ok(literals), _) => function.bind(literals),
+                (Err(_), Some(text)) => Ok(Map::from_iter([(text.to_owned(), arguments.into())])),
+                (Err(problem), None) => Err(function.says(&problem.to_string())),
+            },
         };
         let arguments = self.get(name).map_or_else(|| Err(self.unknown(name)), literals);
         self.start(Found { name: name.to_owned(), arguments, end: 0 }, || ()).wait()
@@ -279,6 +280,13 @@ fn cut(text: &str, limit: usize) -> String {
     let word = text[..room].rfind(char::is_whitespace).filter(|at| !at_word && 2 * *at >= room);
     let kept = word.unwrap_or(room);
     format!("{}{MARK}", text[..kept].trim_end())
+}
+
+/// The name of a function's parameter, if it has one and that is a text.
+fn only_text(parameters: &Value) -> Option<&str> {
+    let mut properties = parameters.get("properties")?.as_object()?.iter();
+    let (Some((name, schema)), None) = (properties.next(), properties.next()) else { return None };
+    (schema.get("type")? == "string").then_some(name.as_str())
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else { return Err(Error::session(path, "names no file")) };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::canonicalize(folder).map_err(|e| match e.kind() {
-        ErrorKind::NotFound => Error::session(folder, "there is no such folder; make it first"),
+        ErrorKind::NotFound => Error::session(folder, "there is no such folder; make it, or name another one"),
         _ => Error::session_io(folder, "cannot be examined", e),
     })?;
     Ok(folder.join(name))

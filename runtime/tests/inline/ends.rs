@@ -4,7 +4,7 @@ use crate::common::*;
 use crate::finding::owned;
 use crate::setup::*;
 use nano_runtime::{BotFunction, Finish, GenerateOptions, Limits};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn at_most(max_new_tokens: usize) -> GenerateOptions {
     GenerateOptions { max_new_tokens, ..options() }
@@ -183,8 +183,10 @@ fn the_time_of_a_call_is_told_apart_from_that_of_decoding() {
         });
         let runner = |fake: &mut Fake| fake.before = Box::new(|| std::thread::sleep(Duration::from_millis(2)));
         let mut bot = Bot::with(&[reply], runner, |_| nano_runtime::BotFunctions::new([slow]).unwrap());
+        let start = Instant::now();
         let heard = bot.ask("go", &at_most(max)).unwrap();
-        let stats = heard.output.stats;
+        let (stats, all) = (heard.output.stats, start.elapsed().as_secs_f64());
+        assert!(stats.prefill_time + stats.decode_time + stats.function_time <= all, "{reply}: {stats:?} in {all}");
         // Two steps at least were made after the first token.
         assert!(stats.function_time >= pause.as_secs_f64() && stats.decode_time >= 0.004, "{reply}: {stats:?}");
     }

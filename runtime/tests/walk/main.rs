@@ -34,13 +34,14 @@ fn babble(tokens: &[u32]) -> u32 {
         0..=1 => END,
         2 => EOS,
         3 => START,
-        4..=15 => 260 + (hash >> 8) as u32 % WORDS.len() as u32,
+        // The words after these are calls.
+        4..=15 => 260 + (hash >> 8) as u32 % 13,
         _ => [b'a', b' ', b'#', b'\n', b'z', b'.'][(hash >> 8) as usize % 6].into(),
     }
 }
 
 /// What happened, by name.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "turns",
     "full",
     "failed",
@@ -57,6 +58,7 @@ const KINDS: [&str; 16] = [
     "appended",
     "lost",
     "overflown",
+    "moved",
 ];
 
 struct Walk {
@@ -95,7 +97,7 @@ impl Walk {
             let chat = model.chat(ChatOptions { overflow, ..ChatOptions::default() }).unwrap();
             (chat, Expected::default())
         };
-        let chats = [Overflow::Error, Overflow::Drop, Overflow::Drop].map(chat).into_iter().collect();
+        let chats = [Overflow::Error, Overflow::Drop, Overflow::Shift].map(chat).into_iter().collect();
         Self { random: Random(seed * 77 + 1), chats, contexts, fuse, counts: [0; KINDS.len()] }
     }
 
@@ -299,6 +301,7 @@ impl Walk {
         let a = self.random.below(messages as u64 + 1) as usize;
         let b = a + self.random.below((messages - a) as u64 + 1) as usize;
         let (chat, expected) = &mut self.chats[i];
+        let mut moved = false;
         match what {
             0 => {
                 let undone = chat.undo().len();
@@ -321,8 +324,10 @@ impl Walk {
             }
             2 | 3 => {
                 let had: usize = (a..b).map(|i| chat.message_tokens(i).len()).sum();
-                let removed = chat.remove(a..b, Removal::Exact).unwrap();
-                assert!(removed.rows <= had && removed.how == Removal::Exact);
+                let how = if what == 2 { Removal::Exact } else { Removal::Shift };
+                let removed = chat.remove(a..b, how).unwrap();
+                assert!(removed.rows <= had && (removed.how == how || removed.how == Removal::Exact));
+                moved = removed.how == Removal::Shift && b < messages;
                 expected.messages.drain(a..b);
                 self.count("removed");
             }
@@ -348,6 +353,9 @@ impl Walk {
                 assert!(chat.edit(messages, text.as_str()).is_err());
                 assert!(chat.remove(a..messages + 1, Removal::Exact).is_err());
             }
+        }
+        if moved {
+            self.count("moved");
         }
     }
 
@@ -387,13 +395,17 @@ impl Walk {
         }
         let mut done = None;
         for event in stream.by_ref() {
-            match event.unwrap() {
-                Event::Overflow { .. } => next.dropped = true,
-                Event::Done(output) => done = Some(*output),
-                _ => {}
+            match event {
+                Ok(Event::Overflow { .. }) => next.dropped = true,
+                Ok(Event::Done(output)) => done = Some(*output),
+                Ok(_) => {}
+                Err(error) => assert!(matches!(error, Error::PoolFull { .. }), "{error}"),
             }
         }
-        let output = done.unwrap();
+        let Some(output) = done else {
+            assert!(matches!(chat.append_reply(stream), Err(Error::FailedReply)));
+            return self.count("failed");
+        };
         if read == 1 {
             chat.append("user", "and?");
             assert!(matches!(chat.append_reply(stream), Err(Error::StaleReply)));
@@ -413,7 +425,7 @@ fn listen(reply: nano_runtime::Reply<'_>, next: &mut Expected) -> Result<(Output
     for event in reply {
         match event? {
             Event::Overflow { policy, .. } => {
-                assert_eq!(policy, Overflow::Drop);
+                assert_ne!(policy, Overflow::Error);
                 overflown = true;
                 next.dropped = true;
             }
@@ -432,7 +444,7 @@ fn walk(source: &str) {
         total.iter_mut().zip(walk.counts).for_each(|(t, c)| *t += c);
     }
     let counts: Vec<_> = KINDS.into_iter().zip(total).collect();
-    assert!(total.iter().all(|&count| count > 10), "every kind of thing was done: {counts:?}");
+    assert!(total.iter().all(|&count| count > 5), "every kind of thing was done: {counts:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::Error;
 use nano_models::testing::TempDir;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -165,11 +165,15 @@ fn saving_replaces_sessions_only() {
 fn paths_that_will_not_do_are_named() {
     let dir = TempDir::new("session");
     let missing = dir.path().join("no/talk.session");
-    says(SessionFile::create(&missing, &header()), &dir.path().join("no"), "there is no such folder; make it first");
+    says(
+        SessionFile::create(&missing, &header()),
+        &dir.path().join("no"),
+        "there is no such folder; make it, or name another one",
+    );
     says(
         write_whole(&missing, &Content::new("", &[])),
         &dir.path().join("no"),
-        "there is no such folder; make it first",
+        "there is no such folder; make it, or name another one",
     );
     let absent = dir.path().join("absent");
     says(SessionFile::open(&absent), &absent, "there is no such session file");
@@ -320,7 +324,7 @@ fn process() {
     loop {
         turn += 1;
         said(turn).commit(&mut file.0, ((turn - 1) % 7).min(turn % 7) as usize).unwrap();
-        println!("\n{turn}");
+        std::io::stdout().write_all(format!("\n{turn}\n").as_bytes()).unwrap();
     }
 }
 
