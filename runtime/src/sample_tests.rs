@@ -199,3 +199,25 @@ fn penalties_move_the_choice() {
     sampler.saw(0);
     assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[], None).unwrap(), 1);
 }
+
+#[test]
+fn only_tokens_of_the_mask_are_drawn() {
+    // Words of all kinds, and logits that end within one.
+    let logits: Vec<f32> = (0..150).map(|i| i as f32).collect();
+    let draw = |mask: &[u32], banned: &[u32], options: GenerateOptions| {
+        Sampler::new(&options).sample(Logits::All(&logits), banned, Some(mask)).unwrap()
+    };
+    let greedy = GenerateOptions::default;
+    assert_eq!(draw(&[u32::MAX; 5], &[], greedy()), 149);
+    assert_eq!(draw(&[u32::MAX, u32::MAX, 0, 0, 0], &[], greedy()), 63);
+    assert_eq!(draw(&[0, 1 << 31 | 1, 0, 0, 0], &[], greedy()), 63);
+    assert_eq!(draw(&[0, 1 << 31 | 1, 0, 0, 0], &[63], greedy()), 32);
+    assert_eq!(draw(&[2], &[], greedy()), 1, "a mask that ends early allows nothing more");
+    let sampling = Some(Sampling { temperature: 100.0, top_k: 3, ..Sampling::default() });
+    let few = |seed| draw(&[9, 0, 0, 0, 0], &[], GenerateOptions { sampling: sampling.clone(), seed, ..greedy() });
+    let drawn: std::collections::BTreeSet<u32> = (0..50).map(|seed| few(Some(seed))).collect();
+    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [0, 3], "the best are taken from what is allowed");
+    let error = Sampler::new(&greedy()).sample(Logits::All(&logits), &[], Some(&[0; 5])).unwrap_err();
+    assert!(matches!(error, Error::Logits { .. }), "{error}");
+    assert_eq!(Sampler::new(&greedy()).needs(1000, &[], true), Pick::None);
+}

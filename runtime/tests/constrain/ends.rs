@@ -94,6 +94,8 @@ fn results_of_calls_are_not_the_constraints_business() {
                 Event::Done(output) => {
                     assert_eq!((output.text.as_str(), output.finish), (text, Finish::Stop), "{pattern}");
                     assert_eq!((output.tokens.len(), output.stats.function_calls), (tokens, calls));
+                    // What ends a reply is not fed.
+                    assert_eq!(output.pending.len(), if pattern.ends_with(')') { 7 } else { 1 });
                     let mut all = log.lock().unwrap().fed();
                     all.extend(output.pending);
                     assert_eq!(all, bytes(&format!("x{text}")));
