@@ -92,7 +92,7 @@ fn check_text(text: &str, most: usize) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// A model's tokens as grammars see them. It takes some hundredths of a second to make and 400 bytes a token to keep, so
+/// A model's tokens as grammars see them. It takes a tenth of a second to make and 400 bytes a token to keep, so
 /// that a model makes one, when it is first needed.
 pub(crate) struct Vocabulary {
     factory: ParserFactory,
