@@ -119,6 +119,12 @@ impl Show {
         if self.json { json_error(&error.to_string()) } else { Ok(()) }
     }
 
+    /// Tells that something went wrong which the reply does not depend on.
+    pub fn warn(&self, text: &dyn std::fmt::Display) -> Result<()> {
+        self.log.warn(text);
+        if self.json { json_error(&text.to_string()) } else { Ok(()) }
+    }
+
     /// Answers a command that asked for something.
     pub fn answer(&self, command: &str, text: &str) -> Result<()> {
         if self.json {

@@ -412,6 +412,14 @@ impl ChatHistory {
     }
 }
 
+impl std::fmt::Debug for ChatHistory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (messages, tokens, rows) = (&self.state.messages, self.num_tokens(), self.num_rows());
+        let mut out = f.debug_struct("ChatHistory");
+        out.field("messages", messages).field("tokens", &tokens).field("rows", &rows).finish_non_exhaustive()
+    }
+}
+
 impl State {
     pub(crate) fn push(&mut self, message: Message) {
         self.messages.push(message);

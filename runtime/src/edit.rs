@@ -26,7 +26,8 @@ pub struct Removed {
     /// Rows that the removed messages had in the cache.
     pub rows: usize,
     /// How they were removed: a shift is done exactly where the template writes the rest in another way without the
-    /// messages, or where the messages' tokens cannot be told apart from their neighbours'.
+    /// messages, where the messages' tokens cannot be told apart from their neighbours', or where the rows are shared and
+    /// there are no pages to move them to.
     pub how: Removal,
 }
 
@@ -220,7 +221,17 @@ impl ChatHistory {
         if done.is_err() {
             self.state = before;
         }
-        done.map(|()| true)
+        match done {
+            // Rows that others share need pages to move to. Feeding the rest again needs fewer.
+            Err(Error::PoolFull { .. }) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+}
+
+impl std::fmt::Debug for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mark").field("messages", &self.state.messages).finish_non_exhaustive()
     }
 }
 

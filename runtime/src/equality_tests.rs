@@ -123,7 +123,9 @@ impl Walk {
         let (chat, text, options) = (self.below(2) as usize, self.text(), self.options());
         match self.below(10) {
             0 => self.chats[chat].reset(),
-            1 => self.chats[chat].set_system_prompt(Some(text)),
+            1 => {
+                self.chats[chat].set_system_prompt(Some(text));
+            }
             2 => {
                 self.chats[chat].user(text);
                 if let Ok(mut reply) = self.chats[chat].reply(&options) {

@@ -33,7 +33,8 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// How a conversation's reply begins: the model goes on from there. It is part of the reply.
     pub reply_prefix: String,
-    /// Functions that may be called in the middle of the text; in a conversation, in place of the conversation's.
+    /// Functions that may be called in the middle of the text. In a conversation they take the place of its own, unless
+    /// there are none.
     pub functions: BotFunctions,
     /// What the reply must look like. It comes before everything else that changes what is drawn. A reply that is complete
     /// by it ends, whatever `min_new_tokens` and `ignore_eos` say.
@@ -279,6 +280,12 @@ impl Generation {
         };
         self.notes = None;
         event
+    }
+}
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").field("ended", &self.notes.is_none()).finish_non_exhaustive()
     }
 }
 

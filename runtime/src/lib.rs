@@ -86,4 +86,5 @@ pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 pub use nano_kernels::KvFormat;
 pub use nano_macros::{Argument, bot_function, bot_functions};
 pub use nano_models::{Quantization, Spec, Tokenizer};
-pub use nano_templates::{Choice, Content, Message, Part, Template, Vars};
+pub use nano_templates::{Choice, Content, Message, Part, Template, Time, ToolSpec, Vars};
+pub use serde_json::{Map, Value};

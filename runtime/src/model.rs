@@ -146,6 +146,12 @@ impl NanoModel {
     }
 }
 
+impl std::fmt::Debug for NanoModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NanoModel").field("name", &self.info().name).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     pub(crate) fn cache(&self) -> KvCache {
         KvCache::new(Arc::clone(&self.pool))

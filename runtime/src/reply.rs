@@ -237,6 +237,18 @@ impl Drop for Reply<'_> {
     }
 }
 
+impl std::fmt::Debug for ReplyStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyStream").field("ended", &self.is_ended()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").field("ended", &self.is_ended()).finish_non_exhaustive()
+    }
+}
+
 impl ChatHistory {
     /// Lets a reply's tokens join the conversation, which keeps its cache. An error takes the turn back.
     pub(crate) fn commit(&mut self, plan: Plan, ended: Ended) {

@@ -121,6 +121,12 @@ impl Session {
     }
 }
 
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl ChatHistory {
     /// Saves the conversation into a new file, in the place of a session that may be there and that nobody has open.
     /// Between turns: a turn whose reply did not join the conversation yet is taken back.
@@ -182,8 +188,12 @@ fn state(path: &Path, chat: &mut ChatHistory) -> Result<Vec<u8>> {
     let message = |(message, Said { reply, cancelled })| SavedMessage { message, reply, cancelled };
     let messages = messages.into_iter().zip(said).map(message).collect();
     let saved = Saved { messages, segments, starts, rows: chat.num_rows() };
-    serde_json::to_vec(&saved)
-        .map_err(|e| Error::Session { path: path.to_owned(), why: format!("the messages cannot be written: {e}") })
+    let unsaved =
+        |why: String| Error::Session { path: path.to_owned(), why: format!("the messages cannot be saved: {why}") };
+    let state = serde_json::to_vec(&saved).map_err(|e| unsaved(e.to_string()))?;
+    // A program may make messages of its own that no reader would take. A file is worth nothing if it cannot be read.
+    serde_json::from_slice::<Saved>(&state).map_err(|e| unsaved(e.to_string()))?;
+    Ok(state)
 }
 
 fn parse(path: &Path, state: &[u8]) -> Result<Saved> {

@@ -112,7 +112,8 @@ impl Segments {
         self.stop = None;
         let mut left = len;
         let mut whole = 0;
-        while self.list.get(whole).is_some_and(|s| s.tokens.len() <= left) {
+        // An empty reply at the end goes: it may be one that is to be replaced.
+        while left > 0 && self.list.get(whole).is_some_and(|s| s.tokens.len() <= left) {
             left -= self.list[whole].tokens.len();
             whole += 1;
         }

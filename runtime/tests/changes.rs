@@ -6,7 +6,8 @@ mod common;
 use common::talk::*;
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Event, Finish, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal, Removed,
+    ChatHistory, Event, Finish, GenerateOptions, Generation, Limits, Mark, NanoModel, Overflow, Removal, Removed,
+    Reply, ReplyStream, Session, Template,
 };
 use std::ops::Range;
 
@@ -132,4 +133,51 @@ fn ranges_that_cannot_be_removed_say_why() {
     fed(&log);
     say(&mut chat, "three");
     assert!(fed(&log).starts_with(&tokens("<|im_end|>\n<|im_start|>user\nthree")));
+}
+
+/// Programs keep these in structures of their own, show them when a test of theirs fails, and move them to other threads.
+#[test]
+fn what_a_program_holds_can_be_shown_and_sent() {
+    fn holds<T: Send + std::fmt::Debug>() {}
+    holds::<(NanoModel, ChatHistory, ReplyStream, Reply<'static>, Generation, Mark, Session)>();
+    let (mut chat, _) = chat(CHATML, &["ab"]);
+    say(&mut chat, "one");
+    let shown = format!("{chat:?}");
+    assert!(shown.contains("\"one\"") && shown.contains(&format!("rows: {}", chat.num_rows())), "{shown}");
+}
+
+/// Rows that a mark shares cannot move in place. Where there are no pages to move them to, the rest is fed again.
+#[test]
+fn a_shift_that_finds_no_pages_is_exact() {
+    let limits = Limits { pages: 8, ..limits() };
+    let (mut chat, log) = chat_with(limits, CHATML, &["ab", "cd", "ef"], None);
+    say(&mut chat, &"x".repeat(20));
+    say(&mut chat, &"y".repeat(90));
+    let mark = chat.mark();
+    assert_eq!(chat.num_rows().div_ceil(32), 5);
+    let removed = chat.remove(0..2, Removal::Shift).unwrap();
+    assert_eq!((removed.how, chat.num_rows(), chat.messages().len()), (Removal::Exact, 0, 2));
+    drop(mark);
+    fed(&log);
+    say(&mut chat, "on");
+    assert!(fed(&log).starts_with(&tokens("<|im_start|>user\nyyy")));
+}
+
+/// An empty reply that was given another try leaves nothing behind: the replies after it are still told apart.
+#[test]
+fn replies_keep_their_tokens_after_one_that_was_empty() {
+    let json = r#"{"user": "<|im_start|>user\n${MESSAGE}<|im_end|>\n<|im_start|>assistant\n", "bot": "${MESSAGE}<|im_end|>\n"}"#;
+    let (fake, log) = Fake::new(limits(), parrot(["", "⟨ world⟩", "cd", "e"].map(tokens).to_vec()));
+    let mut chat = open(&fake.model(Some(Template::nanollm("t.json", json).unwrap())), None);
+    say(&mut chat, "one");
+    for _ in 0..2 {
+        assert_eq!(chat.regenerate(&options()).unwrap().wait().unwrap().text, "");
+    }
+    say(&mut chat, "two");
+    say(&mut chat, "three");
+    chat.edit(2, "other").unwrap();
+    fed(&log);
+    say(&mut chat, "four");
+    let fed = fed(&log);
+    assert!(fed.windows(tokens("⟨ world⟩").len()).any(|found| found == tokens("⟨ world⟩")), "{fed:?}");
 }

@@ -5,8 +5,7 @@ mod common;
 use common::talk::*;
 use common::*;
 use nano_runtime::{
-    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Output, Overflow,
-    Template,
+    ChatHistory, ChatOptions, Error, Event, Finish, GenerateOptions, Limits, Message, NanoModel, Overflow, Template,
 };
 
 const STRIPS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}\

@@ -7,8 +7,10 @@ use common::talk::{fed, say, texts};
 use common::*;
 use nano_models::testing::TempDir;
 use nano_runtime::{
-    ChatHistory, ChatOptions, GenerateOptions, Limits, NanoModel, Output, Overflow, Removal, SavedChat, Session,
+    ChatHistory, ChatOptions, Content, GenerateOptions, Limits, Message, NanoModel, Overflow, Part, Removal, SavedChat,
+    Session,
 };
+use serde_json::Value;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -252,4 +254,34 @@ fn a_session_is_one_programs_at_a_time_and_errors_name_the_file() {
     say(&mut chat, "one");
     chat.save(&copy).unwrap();
     assert_eq!(texts(&ChatHistory::load(&model, &copy, ChatOptions::default()).unwrap().0), texts(&chat));
+}
+
+/// A message that a program made and that could not be read again does not cost the turns before it.
+#[test]
+fn what_could_not_be_read_again_is_not_saved() {
+    let folder = TempDir::new("session");
+    let path = file(&folder);
+    let (model, _) = model();
+    let (mut session, mut chat, _) = open(&path, &model);
+    say(&mut chat, "one");
+    session.commit(&mut chat).unwrap();
+    let before = texts(&chat);
+    for content in [
+        Content::Parts(vec![Part { kind: "text".into(), ..Part::default() }]),
+        Content::Parts(vec![Part { kind: "image".into(), other: deep(200), ..Part::default() }]),
+    ] {
+        chat.append_message(Message { role: "user".into(), content, ..Message::default() });
+        let error = session.commit(&mut chat).unwrap_err().to_string();
+        assert!(error.contains("robot.session") && error.contains("cannot be saved"), "{error}");
+        assert!(chat.save(&folder.path().join("other")).is_err());
+        chat.pop(1);
+    }
+    drop(session);
+    assert_eq!(texts(&open(&path, &model).1), before);
+}
+
+/// Lists in lists, so many.
+fn deep(levels: usize) -> serde_json::Map<String, Value> {
+    let list = (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    serde_json::Map::from_iter([("deep".to_owned(), list)])
 }

@@ -21,7 +21,7 @@ impl Talk {
         match command {
             Command::Reset => {
                 self.history.reset();
-                self.changed("(a new conversation)");
+                self.changed("(a new conversation)")?;
             }
             Command::Undo => self.undo()?,
             Command::Retry => {
@@ -30,7 +30,7 @@ impl Talk {
             Command::Edit(text) => self.edit(text)?,
             Command::Remove(range, how) => self.remove(range, how)?,
             Command::System(Some(text)) => match self.history.set_system_prompt(Some(text)) {
-                true => self.changed("(a new system prompt; the conversation starts over)"),
+                true => self.changed("(a new system prompt; the conversation starts over)")?,
                 false => self.log.say_dim("(that is the system prompt already; the conversation goes on)"),
             },
             Command::System(None) => match self.history.system_prompt() {
@@ -58,20 +58,18 @@ impl Talk {
     }
 
     /// The conversation is another one than at the last reply.
-    fn changed(&mut self, what: &str) {
+    fn changed(&mut self, what: &str) -> Result<()> {
         self.last = None;
-        self.keep();
+        self.keep()?;
         self.log.say_dim(what);
+        Ok(())
     }
 
     fn undo(&mut self) -> Result<()> {
         let taken = self.history.undo();
         match taken.iter().find(|message| message.role == "user") {
             None => self.fail(&"there is no exchange to take back"),
-            Some(message) => {
-                self.changed(&format!("(taken back: {})", short(&message.content.text())));
-                Ok(())
-            }
+            Some(message) => self.changed(&format!("(taken back: {})", short(&message.content.text()))),
         }
     }
 
@@ -94,13 +92,14 @@ impl Talk {
 
     fn remove(&mut self, range: Range<usize>, how: Removal) -> Result<()> {
         let count = range.len();
+        // Where nothing follows, the ways are one.
+        let followed = range.end < self.history.messages().len();
         match self.history.remove(range, how) {
             Err(error) => self.fail(&error),
             Ok(removed) => {
-                let exactly = how == Removal::Shift && removed.how == Removal::Exact;
+                let exactly = how == Removal::Shift && removed.how == Removal::Exact && followed;
                 let why = if exactly { "; a shift was not possible, the rest is fed again" } else { "" };
-                self.changed(&format!("(removed: {}, {} tokens{why})", counted(count, "message"), removed.rows));
-                Ok(())
+                self.changed(&format!("(removed: {}, {} tokens{why})", counted(count, "message"), removed.rows))
             }
         }
     }
@@ -128,8 +127,7 @@ impl Talk {
                 self.changed(&format!(
                     "(loaded: {}, {tokens} tokens; /history lists them)",
                     counted(messages, "message")
-                ));
-                Ok(())
+                ))
             }
         }
     }

@@ -84,7 +84,7 @@ impl Talk {
         match &outcome {
             Ok(Output { stats, finish, .. }) => {
                 self.last = Some((*stats, *finish));
-                self.keep();
+                self.keep()?;
             }
             Err(_) => self.failed = true,
         }
@@ -92,13 +92,15 @@ impl Talk {
         Ok(outcome.is_ok())
     }
 
-    /// Saves the conversation where that is asked for.
-    pub(super) fn keep(&mut self) {
+    /// Saves the conversation where that is asked for. A program that reads events is told that it could not be saved: it
+    /// takes what it was told is done for saved.
+    pub(super) fn keep(&mut self) -> Result<()> {
         if let Some(session) = &mut self.session
             && let Err(error) = session.commit(&mut self.history)
         {
-            self.log.warn(format_args!("{error}; the conversation goes on unsaved"));
+            self.show.warn(&format_args!("{error}; the conversation goes on unsaved"))?;
         }
+        Ok(())
     }
 
     pub(super) fn fail(&mut self, why: &dyn std::fmt::Display) -> Result<()> {

@@ -94,7 +94,10 @@ fn messages_are_removed_by_number() {
     let ran = model.run(&[], "hi\n/remove 1..9\n/remove\n/remove x\nhi\n");
     assert_eq!(ran.text(), format!("{HELLO}\n{BYE}\n"));
     assert_eq!(ran.stderr.matches("error:").count(), 3, "{}", ran.stderr);
-    assert!(ran.stderr.contains("no message 9") && ran.stderr.contains("/remove 1..3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no message 2:") && ran.stderr.contains("/remove 1..3"), "{}", ran.stderr);
+    // Where nothing follows, nothing is fed again either way.
+    let ran = model.run(&[], "hi\none\n/remove 2..4 shift\n").succeeded();
+    assert!(ran.stderr.contains("removed: 2 messages") && !ran.stderr.contains("fed again"), "{}", ran.stderr);
 }
 
 #[test]

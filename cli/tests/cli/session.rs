@@ -195,14 +195,21 @@ fn another_model_computes_the_rows_again() {
 fn a_failed_save_is_a_warning() {
     let model = Model::new(&parrot());
     // Files may be 8 KiB long, and a write beyond that is an error.
-    let mut shell = std::process::Command::new("sh");
-    shell.env_clear().env("HOME", model.dir.path()).env("PATH", "/usr/bin:/bin");
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_nano-chat"), "--model"]);
-    shell.arg(&model.path).arg("--session").arg(file(&model));
-    let ran = run(shell, "hi\nhi\n").succeeded();
+    let small = |args: &[&str]| {
+        let mut shell = std::process::Command::new("sh");
+        shell.env_clear().env("HOME", model.dir.path()).env("PATH", "/usr/bin:/bin");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_nano-chat"), "--model"]);
+        shell.arg(&model.path).arg("--session").arg(file(&model)).args(args);
+        run(shell, "hi\nhi\n").succeeded()
+    };
+    let ran = small(&[]);
     assert_eq!(ran.text(), format!("{HELLO}\n{BYE}\n"));
     let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("warning:")).collect();
     assert!(warnings.len() == 2 && warnings.iter().all(|line| line.contains("robot.session")), "{}", ran.stderr);
+    // Whoever reads events is told before the end is, which would otherwise mean that the turn is saved.
+    let events: Vec<String> = small(&["--json"]).events().iter().map(|e| e["event"].to_string()).collect();
+    let ends: Vec<&str> = events.iter().map(|e| e.trim_matches('"')).filter(|e| *e != "text").collect();
+    assert_eq!(ends, ["error", "done", "error", "done"]);
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl SourceFile {
     fn shipped(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or("").trim_end_matches(".rs");
         let test = name == "tests" || name == "testing" || name.ends_with("_tests");
-        self.path.contains("/src/") && !self.within("benches/") && !test && !self.path.contains("/testing/")
+        let folder = ["/testing/", "/tests/"].iter().any(|folder| self.path.contains(folder));
+        self.path.contains("/src/") && !self.within("benches/") && !test && !folder
     }
 
     fn library(&self) -> bool {

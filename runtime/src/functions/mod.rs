@@ -2,8 +2,9 @@
 //!
 //! This is the set of them, what is said about it in a system prompt, and how results are spliced. One function is in
 //! `function`, what it takes and returns in `argument` and `schema`, the text of calls in `scanner` and `literal`,
-//! threads in `running`. Those that come with the library are in `ready_made`, those that are programs in `file`. That a result becomes tokens is the engine's business. Nothing here is global: a conversation
-//! has the functions that it was given.
+//! threads in `running`. Those that come with the library are in `ready_made`, those that are programs in `file`. That a
+//! result becomes tokens is the engine's business. Nothing here is global: a conversation has the functions that it was
+//! given.
 
 mod argument;
 mod calculator;
@@ -108,7 +109,8 @@ impl BotFunctions {
         self
     }
 
-    /// Calls that one reply may make; 8 if this is not called. What is written beyond is text.
+    /// Calls that one reply may make; 8 if this is not called. The next one is not made, and fails with an error that the
+    /// model sees; what is written after it is text.
     pub fn with_call_limit(mut self, calls: usize) -> Self {
         self.call_limit = calls;
         self

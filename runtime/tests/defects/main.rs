@@ -18,7 +18,7 @@ mod replies;
 
 use common::Shared;
 use common::talk::{fed, say};
-use nano_runtime::{ChatHistory, ChatOptions, Event, GenerateOptions, Limits, NanoModel, Output, Result};
+use nano_runtime::{ChatHistory, ChatOptions, Event, GenerateOptions, Limits, NanoModel, Result};
 
 fn read(stream: &mut impl Iterator<Item = Result<Event>>) -> String {
     let mut text = String::new();

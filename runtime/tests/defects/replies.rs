@@ -4,7 +4,7 @@ use crate::common::talk::*;
 use crate::common::*;
 use crate::*;
 use nano_models::testing::Parrot;
-use nano_runtime::{BotFunction, BotFunctions, Error, Finish, ModelOptions, Sampling, Template};
+use nano_runtime::{BotFunction, BotFunctions, Finish, ModelOptions, Sampling, Template};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

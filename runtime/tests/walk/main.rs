@@ -2,10 +2,12 @@
 //! tokens that a fresh rendering of its messages gives, with replies as they were sampled. That the cache's rows are
 //! those of a fresh prefill of these tokens, the runner checks at every step.
 
+mod chance;
 #[path = "../common/mod.rs"]
 mod common;
 mod expected;
 
+use chance::{Random, babble, listen};
 use common::*;
 use expected::Expected;
 use nano_runtime::{
@@ -15,30 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 const CONTEXT: usize = 400;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
-/// A next token that looks random and depends on all tokens: letters, words, control tokens, and an end now and then.
-fn babble(tokens: &[u32]) -> u32 {
-    let hash = tokens.iter().fold(7u64, |h, &t| (h ^ u64::from(t)).wrapping_mul(0x100_0000_01B3).rotate_left(23));
-    match hash % 32 {
-        0..=1 => END,
-        2 => EOS,
-        3 => START,
-        // The words after these are calls.
-        4..=15 => 260 + (hash >> 8) as u32 % 13,
-        _ => [b'a', b' ', b'#', b'\n', b'z', b'.'][(hash >> 8) as usize % 6].into(),
-    }
-}
 
 /// What happened, by name.
 const KINDS: [&str; 17] = [
@@ -417,23 +395,6 @@ impl Walk {
         *expected = next;
         self.count("appended");
     }
-}
-
-/// Reads a reply to its end; the flag tells whether messages went.
-fn listen(reply: nano_runtime::Reply<'_>, next: &mut Expected) -> Result<(Output, bool)> {
-    let mut overflown = false;
-    for event in reply {
-        match event? {
-            Event::Overflow { policy, .. } => {
-                assert_ne!(policy, Overflow::Error);
-                overflown = true;
-                next.dropped = true;
-            }
-            Event::Done(output) => return Ok((*output, overflown)),
-            _ => {}
-        }
-    }
-    Err(Error::Stopped)
 }
 
 fn walk(source: &str) {
