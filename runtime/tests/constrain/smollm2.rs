@@ -68,7 +68,8 @@ const THINGS: [&str; 25] = [
 
 fn options(seed: Option<u64>) -> GenerateOptions {
     GenerateOptions {
-        max_new_tokens: 160,
+        // More than the longest value with the most white space takes.
+        max_new_tokens: 400,
         sampling: seed.map(|_| Sampling { temperature: 1.0, ..Sampling::default() }),
         seed,
         constraint: Some(Constraint::JsonSchema(schema())),
