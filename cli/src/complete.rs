@@ -1,6 +1,7 @@
 //! `complete`: plain continuation of texts, without a template.
 
 use crate::args::CompleteArgs;
+use crate::constraint;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
 use crate::prompts::{Prompt, one_line_end, prompts};
@@ -11,14 +12,16 @@ use nano_runtime::Generation;
 
 /// Continues every prompt by itself. The exit status.
 pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
-    let options = args.generate.options();
+    let mut options = args.generate.options();
     options.check()?;
+    let asked = constraint::asked_for(&args.constraint)?;
     let mut texts = prompts(&args.prompt, log)?;
     if args.prompt.is_empty() {
         ensure!(!terminals.stdin, "there is nothing to continue: give --prompt TEXT, or the text on stdin");
         texts.push(Prompt { text: one_line_end(crate::tokenize::stdin_text()?), from_file: false });
     }
     let model = crate::model::open(&args.load, args.threads.threads, args.context.max_context_len, log)?;
+    options.constraint = asked.map(|asked| asked.check(&model)).transpose()?;
     let show = Show::new(&args.reply, args.reply_color, terminals, &options.functions, interrupts, log.clone());
     let mut failed = false;
     for Prompt { text, .. } in texts {

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod chat;
 mod complete;
+mod constraint;
 mod device;
 mod functions;
 mod ids;

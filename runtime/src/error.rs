@@ -127,6 +127,14 @@ pub enum Error {
         /// The value.
         found: f32,
     },
+    /// A constraint that cannot be enforced. Unless the reply had begun, nothing was fed.
+    #[error("the {kind} cannot be enforced: {problem}")]
+    Constraint {
+        /// What it is: `JSON schema`, `regular expression` or `grammar`.
+        kind: &'static str,
+        /// What cannot be enforced, and why.
+        problem: String,
+    },
     /// A function that cannot be offered to a model.
     #[error("the function {name} cannot be used: {problem}")]
     Function {

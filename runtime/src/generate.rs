@@ -3,7 +3,7 @@
 
 use crate::model::Shared;
 use crate::stream::{Bell, Reader};
-use crate::{BotFunctions, CallReport, Error, KvCache, Overflow, Result, Sampling, Stats};
+use crate::{BotFunctions, CallReport, Constraint, Error, KvCache, Overflow, Result, Sampling, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,6 +36,9 @@ pub struct GenerateOptions {
     /// Functions that may be called in the middle of the text. In a conversation they take the place of its own, unless
     /// there are none.
     pub functions: BotFunctions,
+    /// What the reply must look like. It comes before everything else that changes what is drawn. A reply that is complete
+    /// by it ends, whatever `min_new_tokens` and `ignore_eos` say.
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for GenerateOptions {
@@ -52,6 +55,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             reply_prefix: String::new(),
             functions: BotFunctions::default(),
+            constraint: None,
         }
     }
 }
@@ -80,14 +84,14 @@ impl GenerateOptions {
             number("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "it must be above 0 and at most 1")?;
             number("min_p", min_p, (0.0..=1.0).contains(&min_p), "it must be between 0 and 1")?;
         }
-        Ok(())
+        self.constraint.as_ref().map_or(Ok(()), Constraint::check)
     }
 }
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Finish {
-    /// A stop token or a stop string.
+    /// A stop token or a stop string, or a reply that is complete by its constraint.
     Stop,
     /// `max_new_tokens` were sampled.
     Length,

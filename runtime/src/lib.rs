@@ -27,6 +27,7 @@
 mod board;
 mod cache;
 mod chat;
+mod constrain;
 mod edit;
 #[cfg(test)]
 mod equality_tests;
@@ -61,6 +62,7 @@ mod worker;
 pub use board::{Board, Clock, Rails, Watch};
 pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
+pub use constrain::Constraint;
 pub use edit::{Mark, Removal, Removed};
 pub use error::{Error, Result};
 #[doc(hidden)]

@@ -1,18 +1,22 @@
 //! A loaded model: the door to everything that runs on it. Loading is in `open`, conversations are in `chat`.
 
 use crate::cache::PagePool;
+use crate::constrain::{Masks, Vocabulary};
 use crate::generate::{Note, Stopper};
 use crate::inline::Inline;
 use crate::sequence::{Goal, Sequence};
 use crate::stream::{Bell, stream};
 use crate::transcript::Transcript;
 use crate::worker::Worker;
-use crate::{ChatHistory, ChatOptions, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result, Runner};
+use crate::{
+    ChatHistory, ChatOptions, Constraint, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result,
+    Runner,
+};
 use nano_kernels::PAGE_ROWS;
 use nano_models::{Control, Tokenizer};
 use nano_templates::Template;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Text events that a stream holds before its sequence pauses.
@@ -33,6 +37,8 @@ pub(crate) struct Shared {
     pool: Arc<PagePool>,
     limits: Limits,
     tokenizer: Tokenizer,
+    /// The tokens as constraints see them; made for the first reply that has one.
+    vocabulary: OnceLock<std::result::Result<Arc<Vocabulary>, String>>,
     template: Option<Template>,
     info: ModelInfo,
 }
@@ -66,7 +72,8 @@ impl NanoModel {
         let bell = Arc::new(Bell::default());
         let pool = Arc::new(PagePool::new(pages, Arc::clone(&bell)));
         let worker = Worker::spawn(runner, Arc::clone(&bell))?;
-        Ok(Self(Arc::new(Shared { worker, bell, pool, limits, tokenizer, template, info })))
+        let vocabulary = OnceLock::new();
+        Ok(Self(Arc::new(Shared { worker, bell, pool, limits, tokenizer, vocabulary, template, info })))
     }
 
     /// What was loaded, and how.
@@ -111,6 +118,12 @@ impl NanoModel {
         let mut prompt: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
         prompt.extend(tokenizer.encode(text, Control::Text)?);
         Ok(self.0.generate(prompt, self.cache(), options, &[], asked))
+    }
+
+    /// Says whether a constraint can be enforced with this model's tokens, without a reply.
+    pub fn check_constraint(&self, constraint: &Constraint) -> Result<()> {
+        constraint.check()?;
+        self.0.masks(constraint).map(drop)
     }
 
     /// Feeds `tokens` to an empty cache and calls `each` with the index and the logits after every token in `rows`, in
@@ -158,14 +171,14 @@ impl Shared {
         let generation = Generation::new(reader, stopper.clone(), Arc::clone(self));
         match self.prepare(&prompt, &cache, options) {
             Err(error) => notes.push(Note::Failed(error, cache)),
-            Ok((mut tokens, strings)) => {
+            Ok((mut tokens, strings, masks)) => {
                 tokens.extend_from_slice(stop_tokens);
                 if prompt.is_empty() {
                     prompt.extend(cache.tokens().last());
                     cache.truncate(cache.len() - 1);
                 }
                 let recent: Vec<u32> = cache.tokens().iter().chain(&prompt).copied().collect();
-                let transcript = Transcript::new(&self.tokenizer, options, tokens, strings, &recent);
+                let transcript = Transcript::new(&self.tokenizer, options, tokens, strings, masks, &recent);
                 let goal = Goal::Write(Box::new(transcript));
                 let tokenizer = self.tokenizer.clone();
                 let functions = Some(&options.functions).filter(|functions| !functions.is_empty());
@@ -177,8 +190,13 @@ impl Shared {
         generation
     }
 
-    /// Checks a request, and sorts its stops into tokens and strings.
-    fn prepare(&self, prompt: &[u32], cache: &KvCache, options: &GenerateOptions) -> Result<(Vec<u32>, Vec<String>)> {
+    /// Checks a request, sorts its stops into tokens and strings, and compiles its constraint.
+    fn prepare(
+        &self,
+        prompt: &[u32],
+        cache: &KvCache,
+        options: &GenerateOptions,
+    ) -> Result<(Vec<u32>, Vec<String>, Option<Masks>)> {
         options.check()?;
         if !cache.is_of(&self.pool) {
             return Err(Error::ForeignCache);
@@ -195,7 +213,14 @@ impl Shared {
                 _ => strings.push(stop.clone()),
             }
         }
-        Ok((tokens, strings))
+        let masks = options.constraint.as_ref().map(|constraint| self.masks(constraint)).transpose()?;
+        Ok((tokens, strings, masks))
+    }
+
+    /// Compiles a constraint that was checked.
+    fn masks(&self, constraint: &Constraint) -> Result<Masks> {
+        let vocabulary = || Vocabulary::new(&self.tokenizer, self.limits.vocab).map(Arc::new);
+        Masks::new(constraint, self.vocabulary.get_or_init(vocabulary))
     }
 
     fn check_tokens(&self, tokens: &[u32], held: usize) -> Result<()> {

@@ -4,7 +4,8 @@ use crate::penalty::Penalties;
 use crate::{Error, GenerateOptions, Result};
 use nano_kernels::{Candidate as Picked, MAX_TOP_K, Pick};
 
-/// How to draw a token. The steps are taken in this order: penalties, temperature, `top_k`, `top_p`, `min_p`.
+/// How to draw a token. The steps are taken in this order: the constraint, penalties, temperature, `top_k`, `top_p`,
+/// `min_p`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 is greedy.
@@ -75,8 +76,8 @@ impl Sampler {
 
     /// What [`sample`](Self::sample) needs to know of a row of `vocab` logits: with the greatest so many it draws the very
     /// token that it would with all.
-    pub(crate) fn needs(&self, vocab: usize, banned: &[u32]) -> Pick {
-        if self.penalties.is_some() || !banned.is_empty() {
+    pub(crate) fn needs(&self, vocab: usize, banned: &[u32], masked: bool) -> Pick {
+        if self.penalties.is_some() || !banned.is_empty() || masked {
             return Pick::None;
         }
         match &self.sampling {
@@ -86,10 +87,10 @@ impl Sampler {
         }
     }
 
-    /// Draws a token that is none of `banned`.
-    pub(crate) fn sample(&mut self, logits: Logits<'_>, banned: &[u32]) -> Result<u32> {
+    /// Draws a token that is none of `banned`, of those whose bits are set in `mask`.
+    pub(crate) fn sample(&mut self, logits: Logits<'_>, banned: &[u32], mask: Option<&[u32]>) -> Result<u32> {
         match logits {
-            Logits::All(logits) => self.sample_all(logits, banned),
+            Logits::All(logits) => self.sample_all(logits, banned, mask),
             Logits::Best(picked) => self.sample_best(picked),
         }
     }
@@ -108,10 +109,13 @@ impl Sampler {
         Ok(draw(&self.candidates, self.random.unit()))
     }
 
-    fn sample_all(&mut self, logits: &[f32], banned: &[u32]) -> Result<u32> {
-        let logits = if self.penalties.is_some() || !banned.is_empty() {
+    fn sample_all(&mut self, logits: &[f32], banned: &[u32], mask: Option<&[u32]>) -> Result<u32> {
+        let logits = if self.penalties.is_some() || !banned.is_empty() || mask.is_some() {
             self.changed.clear();
-            self.changed.extend_from_slice(logits);
+            match mask {
+                Some(mask) => masked(&mut self.changed, logits, mask),
+                None => self.changed.extend_from_slice(logits),
+            }
             if let Some(penalties) = &self.penalties {
                 penalties.apply(&mut self.changed);
             }
@@ -128,6 +132,21 @@ impl Sampler {
         let Some(sampling) = &self.sampling else { return Ok(best as u32) };
         select(&mut self.candidates, logits, logits[best], sampling);
         Ok(draw(&self.candidates, self.random.unit()))
+    }
+}
+
+/// Copies the logits whose bits are set; there are none for the others.
+fn masked(into: &mut Vec<f32>, logits: &[f32], mask: &[u32]) {
+    into.resize(logits.len(), f32::NEG_INFINITY);
+    for ((into, logits), &word) in into.chunks_mut(32).zip(logits.chunks(32)).zip(mask) {
+        match word {
+            0 => {}
+            u32::MAX => into.copy_from_slice(logits),
+            _ => {
+                let bits = into.iter_mut().zip(logits).enumerate();
+                bits.filter(|(bit, _)| word >> bit & 1 == 1).for_each(|(_, (into, &logit))| *into = logit);
+            }
+        }
     }
 }
 

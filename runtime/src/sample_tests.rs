@@ -75,7 +75,7 @@ fn frequencies_follow_the_probabilities() {
     let options = GenerateOptions { sampling: Some(sampling), seed: Some(1), ..GenerateOptions::default() };
     let mut sampler = Sampler::new(&options);
     let mut counts = [0u32; 3];
-    (0..20_000).for_each(|_| counts[sampler.sample(Logits::All(&logits), &[]).unwrap() as usize] += 1);
+    (0..20_000).for_each(|_| counts[sampler.sample(Logits::All(&logits), &[], None).unwrap() as usize] += 1);
     for (count, share) in counts.iter().zip([0.5, 0.3, 0.2]) {
         assert!((f64::from(*count) / 20_000.0 - share).abs() < 0.015, "{counts:?}");
     }
@@ -86,7 +86,7 @@ fn a_seed_repeats_its_draws() {
     let draws = |seed| {
         let options = GenerateOptions { sampling: Some(Sampling::default()), seed, ..GenerateOptions::default() };
         let mut sampler = Sampler::new(&options);
-        (0..64).map(|i| sampler.sample(Logits::All(&logits(100, i)), &[]).unwrap()).collect::<Vec<_>>()
+        (0..64).map(|i| sampler.sample(Logits::All(&logits(100, i)), &[], None).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(draws(Some(7)), draws(Some(7)));
     assert_ne!(draws(Some(7)), draws(Some(8)));
@@ -123,19 +123,19 @@ fn the_best_are_drawn_from_as_all_would_be() {
                 3 => logits[5..].fill(f32::NEG_INFINITY),
                 _ => {}
             }
-            let count = with_best.needs(300, &[]).count();
+            let count = with_best.needs(300, &[], false).count();
             assert_eq!(count, if temperature == 0.0 { 1 } else { top_k });
             // Others in the step may want more.
             let picked = best(&logits, (count + round as usize % 3).min(64));
-            let drawn = with_all.sample(Logits::All(&logits), &[]).unwrap();
-            assert_eq!(with_best.sample(Logits::Best(&picked), &[]).unwrap(), drawn, "{round} {options:?}");
+            let drawn = with_all.sample(Logits::All(&logits), &[], None).unwrap();
+            assert_eq!(with_best.sample(Logits::Best(&picked), &[], None).unwrap(), drawn, "{round} {options:?}");
         }
     }
 }
 
 #[test]
 fn all_logits_are_asked_for_where_the_best_will_not_do() {
-    let needs = |options: GenerateOptions, banned: &[u32]| Sampler::new(&options).needs(100, banned);
+    let needs = |options: GenerateOptions, banned: &[u32]| Sampler::new(&options).needs(100, banned, false);
     let top = |top_k| GenerateOptions {
         sampling: Some(Sampling { top_k, ..Sampling::default() }),
         ..GenerateOptions::default()
@@ -146,17 +146,17 @@ fn all_logits_are_asked_for_where_the_best_will_not_do() {
         assert_eq!(needs(all.clone(), &[]), Pick::None, "{all:?}");
     }
     assert_eq!(needs(GenerateOptions::default(), &[3]), Pick::None);
-    assert_eq!(Sampler::new(&top(40)).needs(40, &[]), Pick::None, "a vocabulary as small as that");
+    assert_eq!(Sampler::new(&top(40)).needs(40, &[], false), Pick::None, "a vocabulary as small as that");
 }
 
 #[test]
 fn broken_picks_are_an_error() {
     let mut sampler = Sampler::new(&GenerateOptions::default());
     for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let error = sampler.sample(Logits::Best(&[Picked { id: 7, logit }]), &[]).unwrap_err();
+        let error = sampler.sample(Logits::Best(&[Picked { id: 7, logit }]), &[], None).unwrap_err();
         assert!(matches!(error, Error::Logits { token: 7, .. }), "{error}");
     }
-    assert!(sampler.sample(Logits::Best(&[]), &[]).is_err());
+    assert!(sampler.sample(Logits::Best(&[]), &[], None).is_err());
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn greedy_unless_asked_otherwise() {
     let zero = Sampling { temperature: 0.0, ..Sampling::default() };
     for sampling in [None, Some(zero)] {
         let mut sampler = Sampler::new(&GenerateOptions { sampling, ..GenerateOptions::default() });
-        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[]).unwrap(), 1);
-        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[1]).unwrap(), 2);
+        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[], None).unwrap(), 1);
+        assert_eq!(sampler.sample(Logits::All(&[0.0, 2.0, 1.0]), &[1], None).unwrap(), 2);
     }
 }
 
@@ -195,7 +195,29 @@ fn broken_logits_are_an_error_wherever_they_stand() {
 fn penalties_move_the_choice() {
     let options = GenerateOptions { repetition_penalty: 1.5, ..GenerateOptions::default() };
     let mut sampler = Sampler::new(&options);
-    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[]).unwrap(), 0);
+    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[], None).unwrap(), 0);
     sampler.saw(0);
-    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[]).unwrap(), 1);
+    assert_eq!(sampler.sample(Logits::All(&[2.0, 1.9]), &[], None).unwrap(), 1);
+}
+
+#[test]
+fn only_tokens_of_the_mask_are_drawn() {
+    // Words of all kinds, and logits that end within one.
+    let logits: Vec<f32> = (0..150).map(|i| i as f32).collect();
+    let draw = |mask: &[u32], banned: &[u32], options: GenerateOptions| {
+        Sampler::new(&options).sample(Logits::All(&logits), banned, Some(mask)).unwrap()
+    };
+    let greedy = GenerateOptions::default;
+    assert_eq!(draw(&[u32::MAX; 5], &[], greedy()), 149);
+    assert_eq!(draw(&[u32::MAX, u32::MAX, 0, 0, 0], &[], greedy()), 63);
+    assert_eq!(draw(&[0, 1 << 31 | 1, 0, 0, 0], &[], greedy()), 63);
+    assert_eq!(draw(&[0, 1 << 31 | 1, 0, 0, 0], &[63], greedy()), 32);
+    assert_eq!(draw(&[2], &[], greedy()), 1, "a mask that ends early allows nothing more");
+    let sampling = Some(Sampling { temperature: 100.0, top_k: 3, ..Sampling::default() });
+    let few = |seed| draw(&[9, 0, 0, 0, 0], &[], GenerateOptions { sampling: sampling.clone(), seed, ..greedy() });
+    let drawn: std::collections::BTreeSet<u32> = (0..50).map(|seed| few(Some(seed))).collect();
+    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [0, 3], "the best are taken from what is allowed");
+    let error = Sampler::new(&greedy()).sample(Logits::All(&logits), &[], Some(&[0; 5])).unwrap_err();
+    assert!(matches!(error, Error::Logits { .. }), "{error}");
+    assert_eq!(Sampler::new(&greedy()).needs(1000, &[], true), Pick::None);
 }

@@ -123,6 +123,9 @@ impl Sequence {
         if let Some(ending) = self.ending.take() {
             return Ok(Some(End::Written(ending)));
         }
+        if transcript.is_complete() {
+            return Ok(Some(self.end(Finish::Stop)));
+        }
         let needed = self.cache.len() + self.feed.len() - self.fed;
         Ok((needed > context).then(|| self.end(Finish::Context)))
     }
@@ -239,6 +242,9 @@ impl Sequence {
                 if let Some(ending) = ending {
                     return Ok(Some(End::Written(ending)));
                 }
+                if transcript.is_complete() {
+                    return Ok(Some(self.end(Finish::Stop)));
+                }
                 if self.cache.len() >= context {
                     return Ok(Some(self.end(Finish::Context)));
                 }
@@ -268,6 +274,7 @@ impl Sequence {
         };
         let (calls, waited) = self.inline.as_ref().map_or((0, Duration::ZERO), |i| (i.calls(), i.time()));
         let spliced_tokens = transcript.spliced();
+        let (mask_time, worst_mask_time) = transcript.mask_times();
         let (text, tokens) = transcript.into_parts();
         let mut cache = self.cache;
         // What stays, as if all of it had been fed; then the part that has no row.
@@ -294,6 +301,8 @@ impl Sequence {
             spliced_tokens,
             function_calls: calls,
             function_time: waited.as_secs_f64(),
+            mask_time: mask_time.as_secs_f64(),
+            worst_mask_time: worst_mask_time.as_secs_f64(),
             bytes_per_token: cost.bytes,
             launches_per_token: cost.launches,
             ..self.clock.times()

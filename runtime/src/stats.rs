@@ -21,6 +21,10 @@ pub struct Stats {
     pub decode_time: f64,
     /// Seconds from the request to the first sampled token: waiting and tokenizing included.
     pub first_token_time: f64,
+    /// Seconds spent on finding out which tokens a constraint allows; most of it while steps ran.
+    pub mask_time: f64,
+    /// The most that it took for one token.
+    pub worst_mask_time: f64,
     /// Bytes of weights that a decode step reads.
     pub bytes_per_token: u64,
     /// Kernels that a decode step launches on a GPU; 0 elsewhere.

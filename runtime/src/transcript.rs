@@ -1,15 +1,19 @@
 //! What was sampled or spliced in, and the text it makes: stop tokens, stop strings and limits. Knows no cache and no step.
 
+use crate::constrain::Masks;
 use crate::sample::{Logits, Sampler};
 use crate::stop::StopStrings;
 use crate::{Finish, GenerateOptions, Result};
 use nano_kernels::Pick;
 use nano_models::{Detokenizer, Tokenizer};
+use std::time::Duration;
 
 /// The tokens and the text of one generation.
 pub(crate) struct Transcript {
     tokenizer: Tokenizer,
     sampler: Sampler,
+    /// What the sampled tokens must look like.
+    masks: Option<Masks>,
     detokenizer: Detokenizer,
     strings: StopStrings,
     stop_tokens: Vec<u32>,
@@ -54,11 +58,13 @@ impl Transcript {
         options: &GenerateOptions,
         stop_tokens: Vec<u32>,
         strings: Vec<String>,
+        masks: Option<Masks>,
         recent: &[u32],
     ) -> Self {
         let mut transcript = Self {
             tokenizer: tokenizer.clone(),
             sampler: Sampler::new(options),
+            masks,
             detokenizer: tokenizer.detokenizer_inside(),
             strings: StopStrings::new(strings),
             stop_tokens,
@@ -76,7 +82,7 @@ impl Transcript {
 
     /// What the next sample needs to know of `vocab` logits.
     pub(crate) fn needs(&self, vocab: usize) -> Pick {
-        self.sampler.needs(vocab, self.banned())
+        self.sampler.needs(vocab, self.banned(), self.masks.is_some())
     }
 
     /// Whether a token may follow the next one, as far as the limit goes.
@@ -88,17 +94,56 @@ impl Transcript {
         if self.tokens.len() < self.min { &self.stop_tokens } else { &[] }
     }
 
-    /// Samples a token.
+    /// Samples a token, if one can come next.
     pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<Added> {
         let banned: &[u32] = if self.tokens.len() < self.min { &self.stop_tokens } else { &[] };
-        let token = self.sampler.sample(logits, banned)?;
-        if !self.stop_tokens.contains(&token) {
-            return Ok(self.push(token));
+        let mask = match &mut self.masks {
+            None => None,
+            Some(masks) => {
+                let mask = masks.mask()?;
+                let may_end = mask.settle(&self.stop_tokens, banned);
+                match mask.is_empty() {
+                    false => Some(&mask.words[..]),
+                    true if may_end => return Ok(self.stop(None)),
+                    true => return Err(masks.dead_end()),
+                }
+            }
+        };
+        let token = self.sampler.sample(logits, banned, mask)?;
+        if self.stop_tokens.contains(&token) {
+            self.note(token);
+            return Ok(self.stop(Some(token)));
         }
-        self.note(token);
+        let mut added = self.push(token);
+        if let Some(masks) = &mut self.masks {
+            match &mut added.ending {
+                None => masks.push(token)?,
+                // What is complete was not cut off.
+                Some(ending) if ending.finish == Finish::Length => {
+                    masks.push(token)?;
+                    ending.finish = if masks.is_complete() { Finish::Stop } else { Finish::Length };
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(added)
+    }
+
+    /// The reply is as the model, or what it must look like, has it end.
+    fn stop(&mut self, token: Option<u32>) -> Added {
         let shown = self.text.len();
-        let ending = Some(self.close(Finish::Stop, Some(token)));
-        Ok(Added { shown: self.text[shown..].to_owned(), piece: String::new(), ending })
+        let ending = Some(self.close(Finish::Stop, token));
+        Added { shown: self.text[shown..].to_owned(), piece: String::new(), ending }
+    }
+
+    /// Whether nothing more can be sampled.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.masks.as_ref().is_some_and(Masks::is_complete)
+    }
+
+    /// What masks took: all, and the one that took longest.
+    pub(crate) fn mask_times(&self) -> (Duration, Duration) {
+        self.masks.as_ref().map_or((Duration::ZERO, Duration::ZERO), Masks::times)
     }
 
     /// Adds text that is not the model's. Returns it as far as it may be shown, its tokens, and how the generation ends,

@@ -139,6 +139,20 @@ impl GenerateArgs {
     }
 }
 
+/// What replies must look like.
+#[derive(Debug, Args)]
+pub struct ConstraintArgs {
+    /// Replies are JSON that fits this schema: JSON text, or a file with it. What cannot be enforced is refused
+    #[arg(long, value_name = "FILE|TEXT", conflicts_with_all = ["regex", "grammar"], help_heading = GENERATION)]
+    pub json_schema: Option<String>,
+    /// Replies match this regular expression from start to end
+    #[arg(long, value_name = "TEXT", conflicts_with = "grammar", allow_hyphen_values = true, help_heading = GENERATION)]
+    pub regex: Option<String>,
+    /// Replies follow this grammar, in llguidance's form of Lark: its text, or a file with it
+    #[arg(long, value_name = "FILE|TEXT", help_heading = GENERATION)]
+    pub grammar: Option<String>,
+}
+
 /// What a model may call in the middle of a reply.
 #[derive(Debug, Args)]
 pub struct FunctionArgs {

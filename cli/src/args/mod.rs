@@ -5,7 +5,8 @@ mod groups;
 mod values;
 
 pub use groups::{
-    ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg, ReplyArgs, ThreadsArg,
+    ConstraintArgs, ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg,
+    ReplyArgs, ThreadsArg,
 };
 
 use crate::style::Color;
@@ -124,6 +125,8 @@ pub struct ChatArgs {
     #[command(flatten)]
     pub generate: GenerateArgs,
     #[command(flatten)]
+    pub constraint: ConstraintArgs,
+    #[command(flatten)]
     pub reply: ReplyArgs,
     /// Colour of prompts in a terminal
     #[arg(long, value_name = "COLOR", default_value = "blue", help_heading = "Output")]
@@ -149,6 +152,8 @@ pub struct CompleteArgs {
     pub prompt: Vec<String>,
     #[command(flatten)]
     pub generate: GenerateArgs,
+    #[command(flatten)]
+    pub constraint: ConstraintArgs,
     #[command(flatten)]
     pub reply: ReplyArgs,
     /// Colour of the text in a terminal

@@ -10,6 +10,7 @@ mod offers;
 mod talk;
 
 use crate::args::ChatArgs;
+use crate::constraint;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
 use crate::prompts::{Prompt, prompts, system_prompt};
@@ -58,6 +59,7 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     let mut options = args.generate.options();
     options.reply_prefix = args.reply_prefix.clone();
     options.check()?;
+    let asked = constraint::asked_for(&args.constraint)?;
     let given = prompts(&args.prompt, log)?;
     let system_prompt = args.system_prompt.as_deref().map(|value| system_prompt(value, log)).transpose()?;
     let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
@@ -65,6 +67,7 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     let functions = crate::functions::asked_for(&args.functions)?;
     let context = args.context.max_context_len;
     let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
+    options.constraint = asked.map(|asked| asked.check(&model)).transpose()?;
     let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone());
     let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, ..ChatOptions::default() };
     let mut talk = Talk::start(&model, chat, options, show, args.session.as_deref())?;

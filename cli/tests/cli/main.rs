@@ -3,6 +3,7 @@
 
 mod chat;
 mod commands;
+mod constraint;
 mod cuda;
 mod defects;
 mod errors;

@@ -28,7 +28,7 @@ const OWN: [(&str, &[&str]); 9] = [
 const STAND_INS: [&str; 2] = ["nano-emulator", "nano-interpreter"];
 
 /// Crates from outside that belong to some of our crates alone.
-const OUTSIDE: [(&str, &[&str]); 14] = [
+const OUTSIDE: [(&str, &[&str]); 15] = [
     ("clap", &["nano-chat"]),
     ("axum", &["nano-chat"]),
     ("tokio", &["nano-chat"]),
@@ -41,6 +41,7 @@ const OUTSIDE: [(&str, &[&str]); 14] = [
     ("safetensors", &["nano-models"]),
     ("tokenizers", &["nano-models"]),
     ("hf-hub", &["nano-models"]),
+    ("llguidance", &["nano-runtime"]),
     ("ureq", &["nano-models", "nano-runtime"]),
     ("libc", &["nano-kernels", "nano-chat"]),
 ];
