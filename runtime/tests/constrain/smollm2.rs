@@ -83,13 +83,17 @@ fn ask(model: &NanoModel, text: &str, options: &GenerateOptions) -> Output {
     chat.reply(options).unwrap().wait().unwrap()
 }
 
+/// All greedy, and every fifth drawn as well.
 #[test]
-fn fifty_prompts_greedy_and_sampled_fit_the_schema() {
+fn fifty_prompts_fit_the_schema() {
     let Some(model) = model() else { return };
     let started = Instant::now();
     let questions = ["Describe {} as JSON.", "Tell me about {}. Be brief."];
     let prompts = questions.iter().flat_map(|question| THINGS.iter().map(|thing| question.replace("{}", thing)));
-    let each = |(index, prompt): (usize, String)| [(prompt.clone(), None), (prompt, Some(index as u64))];
+    let each = |(index, prompt): (usize, String)| {
+        let drawn = (index % 5 == 0).then(|| (prompt.clone(), Some(index as u64)));
+        std::iter::once((prompt, None)).chain(drawn)
+    };
     let left: Mutex<Vec<(String, Option<u64>)>> = Mutex::new(prompts.enumerate().flat_map(each).collect());
     let total = Mutex::new((0.0, 0.0f64, 0, 0));
     let work = || {
@@ -108,7 +112,7 @@ fn fifty_prompts_greedy_and_sampled_fit_the_schema() {
     // Many at once: their rows share steps.
     std::thread::scope(|scope| (0..16).for_each(|_| drop(scope.spawn(work))));
     let (time, worst, tokens, replies) = *total.lock().unwrap();
-    assert_eq!(replies, 100);
+    assert_eq!(replies, 60);
     println!(
         "{replies} replies of {tokens} tokens in {:.0} s; masks: {:.3} ms a token, {:.2} ms at worst",
         started.elapsed().as_secs_f64(),
