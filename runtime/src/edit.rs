@@ -186,46 +186,56 @@ impl ChatHistory {
     /// Removes messages that are there.
     pub(crate) fn take_out(&mut self, range: Range<usize>, how: Removal) -> Result<Removed> {
         let rows = self.num_rows();
-        let total = self.state.segments.len();
-        let token = |state: &State, message: usize| state.starts.get(message).copied().unwrap_or(total);
-        let tokens = token(&self.state, range.start)..token(&self.state, range.end);
-        let removed = tokens.end.min(rows) - tokens.start.min(rows);
-        let shifted = how == Removal::Shift && self.shift_out(range.clone(), tokens.clone())?;
-        if !shifted {
-            self.forget_from(range.start);
-            self.state.drain(range);
+        if how == Removal::Shift
+            && let Some(tokens) = self.shift_out(range.clone())?
+        {
+            return Ok(Removed { rows: tokens.end.min(rows) - tokens.start.min(rows), how });
         }
-        Ok(Removed { rows: removed, how: if shifted { Removal::Shift } else { Removal::Exact } })
+        let total = self.state.segments.len();
+        let row = |message: usize| self.state.starts.get(message).copied().unwrap_or(total).min(rows);
+        let removed = row(range.end) - row(range.start);
+        self.forget_from(range.start);
+        self.state.drain(range);
+        Ok(Removed { rows: removed, how: Removal::Exact })
     }
 
-    /// Removes messages and their tokens without feeding the rest again, where that can be done.
-    fn shift_out(&mut self, range: Range<usize>, tokens: Range<usize>) -> Result<bool> {
-        let mut state = self.state.clone();
-        if range.end > state.starts.len() || tokens.is_empty() || !state.segments.remove(tokens.clone()) {
-            return Ok(false);
-        }
-        state.drain(range.clone());
-        state.starts.drain(range.clone());
-        state.starts[range.start..].iter_mut().for_each(|start| *start -= tokens.len());
+    /// Removes messages without feeding the rest again, where that can be done. The tokens that went.
+    fn shift_out(&mut self, range: Range<usize>) -> Result<Option<Range<usize>>> {
+        let Some((state, tokens)) = self.without(&range) else { return Ok(None) };
         let before = std::mem::replace(&mut self.state, state);
-        // Only what the template would write just so may stay.
-        let follows =
-            self.render(&self.state.messages, false).ok().is_some_and(|text| self.state.segments.begin(&text));
-        if !follows {
-            self.state = before;
-            return Ok(false);
-        }
         let cache = self.cache.take().unwrap_or_else(|| self.model.cache());
-        let (cache, done) = self.model.0.remove_rows(cache, tokens);
+        let (cache, done) = self.model.0.remove_rows(cache, tokens.clone());
         self.cache = Some(cache);
         if done.is_err() {
             self.state = before;
         }
         match done {
             // Rows that others share need pages to move to. Feeding the rest again needs fewer.
-            Err(Error::PoolFull { .. }) => Ok(false),
-            done => done.map(|()| true),
+            Err(Error::PoolFull { .. }) => Ok(None),
+            done => done.map(|()| Some(tokens)),
         }
+    }
+
+    /// The state without some messages and the tokens that go with them, if the template writes what follows them just so
+    /// without them. What it writes before whatever message comes first, such as a system prompt of its own, stays.
+    fn without(&self, range: &Range<usize>) -> Option<(State, Range<usize>)> {
+        let mut state = self.state.clone();
+        let (&first, &end) = (state.starts.get(range.start)?, state.starts.get(range.end)?);
+        let text = self.render(&state.messages, true).ok()?;
+        let mut prompt = std::mem::take(&mut state.segments).in_text(&text)?;
+        let rest = &text[prompt.text_at(end)?..];
+        state.drain(range.clone());
+        let shorter = self.render(&state.messages, true).ok()?;
+        let kept = shorter.strip_suffix(rest).filter(|kept| text.starts_with(*kept))?;
+        let tokens = prompt.token_at(kept.len(), self.model.tokenizer()).ok()?..end;
+        state.segments = prompt.segments;
+        if tokens.is_empty() || tokens.start < first || !state.segments.remove(tokens.clone()) {
+            return None;
+        }
+        state.starts.drain(range.clone());
+        state.starts[range.start..].iter_mut().for_each(|start| *start -= tokens.len());
+        state.starts[range.start] = first;
+        Some((state, tokens))
     }
 }
 

@@ -134,10 +134,15 @@ impl Segments {
         true
     }
 
-    /// Whether a text begins with all of them.
-    pub(crate) fn begin(&self, text: &str) -> bool {
-        let rest = self.list.iter().try_fold(text, |rest, segment| Some(&rest[segment.len_in(rest)?..]));
-        rest.is_some()
+    /// The same as the beginning of a text, if it begins with them.
+    pub(crate) fn in_text(self, text: &str) -> Option<Prompt> {
+        let mut at = 0;
+        let end = |segment: &Segment| {
+            at += segment.len_in(&text[at..])?;
+            Some(at)
+        };
+        let ends = self.list.iter().map(end).collect::<Option<_>>()?;
+        Some(Prompt { kept: self.len(), segments: self, ends })
     }
 
     /// The number of segments before a token, if one ends there. An empty reply belongs to what is before it.
@@ -167,6 +172,12 @@ impl Prompt {
         let tokens = self.segments.encode(self.segments.list.len(), &text, tokenizer)?;
         self.push(Segment { kind: Kind::Prompt, text, tokens }, end);
         Ok(())
+    }
+
+    /// Where in the text the segment begins whose first token is this one, if one does.
+    pub(crate) fn text_at(&self, token: usize) -> Option<usize> {
+        let before = self.segments.edge(token)?;
+        Some(before.checked_sub(1).map_or(0, |last| self.ends[last]))
     }
 
     /// The token at which the text from `at` on begins: the first that holds some of it. Splits a segment there, if its

@@ -181,3 +181,22 @@ fn replies_keep_their_tokens_after_one_that_was_empty() {
     let fed = fed(&log);
     assert!(fed.windows(tokens("⟨ world⟩").len()).any(|found| found == tokens("⟨ world⟩")), "{fed:?}");
 }
+
+/// Many templates write a system prompt of their own before whatever message comes first. It is the first message's, and
+/// stays when that goes.
+#[test]
+fn a_shift_keeps_what_the_template_writes_before_any_message() {
+    let own = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}".to_owned();
+    let (mut chat, log) = chat(&(own + CHATML), &["ab", "cd", "ef", "gh"]);
+    ["one", "two", "three"].iter().for_each(|text| drop(say(&mut chat, text)));
+    let first = chat.message_tokens(0);
+    assert!(first.starts_with(&tokens("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")));
+    let rows = chat.num_rows();
+    let removed = chat.remove(0..2, Removal::Shift).unwrap();
+    assert_eq!((removed.how, rows - chat.num_rows()), (Removal::Shift, removed.rows));
+    let kept = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n";
+    assert_eq!(chat.message_tokens(0), tokens(kept));
+    fed(&log);
+    assert_eq!(say(&mut chat, "four").text, "ef", "the third reply of those that are there");
+    assert_eq!(fed(&log), tokens("<|im_end|>\n<|im_start|>user\nfour<|im_end|>\n<|im_start|>assistant\nef"));
+}
