@@ -247,31 +247,6 @@ impl ChatHistory {
         self.state.said.get(message).is_some_and(|said| said.cancelled)
     }
 
-    /// The tokens of a message: those that the template writes for it among them. Empty for a message that was not
-    /// fed yet, and for one that does not exist.
-    pub fn message_tokens(&self, message: usize) -> Vec<u32> {
-        let State { segments, starts, .. } = &self.state;
-        let Some(&start) = starts.get(message) else { return Vec::new() };
-        let tokens = segments.tokens();
-        let end = starts.get(message + 1).copied().unwrap_or(tokens.len());
-        tokens[start..end].to_vec()
-    }
-
-    /// Tokens of the conversation so far: those of messages that were replied to, and of the replies.
-    pub fn num_tokens(&self) -> usize {
-        self.state.segments.len()
-    }
-
-    /// Tokens that have a row in the cache.
-    pub fn num_rows(&self) -> usize {
-        self.cache.as_ref().map_or(0, KvCache::len)
-    }
-
-    /// Tokens that have none: the last one sampled, and what a failed turn or an edit left to be fed again.
-    pub fn num_pending(&self) -> usize {
-        self.num_tokens() - self.num_rows()
-    }
-
     /// The template in use.
     pub fn template(&self) -> &Template {
         &self.template

@@ -220,7 +220,7 @@ fn incremental_equals_fresh() {
         let chat = |overflow| model.chat(ChatOptions { overflow, ..ChatOptions::default() }).unwrap();
         let chats = overflow.map(chat).into_iter().collect();
         let mut walk = Walk { random: seed, chats, seen, fail, folder: TempDir::new("walk") };
-        (0..300).for_each(|_| walk.step());
+        (0..350).for_each(|_| walk.step());
 
         // The same model with one thread, which sees every sequence alone and in chunks of its own.
         let fresh = NanoModel::assemble(load(&*checkpoint, 1, kv), tokenizer, None, ModelInfo::default()).unwrap();

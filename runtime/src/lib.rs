@@ -40,6 +40,7 @@ mod memory;
 mod model;
 mod open;
 mod overflow;
+mod owned;
 mod penalty;
 mod prompt;
 mod reply;

@@ -2,7 +2,7 @@
 
 use crate::cache::KvCache;
 use crate::chat::{ChatHistory, Said, State};
-use crate::segments::{Prompt, Segment, common_prefix};
+use crate::segments::{Prompt, Segment};
 use crate::{Error, Event, Finish, Generation, NanoModel, Output, Result, Stopper};
 use nano_templates::Message;
 use std::sync::Arc;
@@ -272,55 +272,4 @@ impl ChatHistory {
         self.cache = Some(cache);
         self.check();
     }
-
-    /// Notes where each message of a prompt begins that is to be replied to, and where the reply begins.
-    fn find_starts(&mut self, prompt: &mut Prompt, text: &str) {
-        let mut known = std::mem::take(&mut self.state.starts);
-        // Those within what was taken over stay.
-        known.truncate(known.iter().take_while(|&&start| start < prompt.kept).count());
-        self.state.starts = self.starts(prompt, text, known);
-    }
-
-    /// Where each message of a prompt begins, and what comes after the last: the numbers of their first tokens, of
-    /// which some are known. A message begins where the prompt differs from what the messages before it give by
-    /// themselves.
-    pub(crate) fn starts(&self, prompt: &mut Prompt, text: &str, known: Vec<usize>) -> Vec<usize> {
-        let messages = &self.state.messages;
-        let mut starts = known;
-        let mut at = 0;
-        for index in starts.len()..=messages.len() {
-            if index > 0 {
-                let before = self.render(&messages[..index], false).unwrap_or_default();
-                at = at.max(common_text(text, &before));
-            }
-            let least = starts.last().copied().unwrap_or(0);
-            // A tokenizer that fails here would have failed before.
-            let start = prompt.token_at(at, self.model.tokenizer()).unwrap_or(least);
-            starts.push(start.max(least));
-        }
-        starts
-    }
-
-    /// The cache's rows are those of the conversation's first tokens, and messages own all of these.
-    pub(crate) fn check(&self) {
-        if cfg!(debug_assertions) {
-            let State { messages, said, segments, starts, settled } = &self.state;
-            let tokens = segments.tokens();
-            debug_assert_eq!(tokens.len(), segments.len());
-            debug_assert!(self.cache.as_ref().is_none_or(|cache| tokens.starts_with(cache.tokens())));
-            debug_assert!(messages.len() == said.len() && *settled <= messages.len());
-            debug_assert!(starts.len() <= messages.len() && starts.is_sorted());
-            debug_assert!(starts.last().is_none_or(|&last| last <= tokens.len()));
-            debug_assert_eq!(starts.first().copied().unwrap_or(tokens.len()), 0, "the first message begins it all");
-        }
-    }
-}
-
-/// How many bytes two texts begin with in common: whole characters.
-fn common_text(a: &str, b: &str) -> usize {
-    let mut len = common_prefix(a.as_bytes(), b.as_bytes());
-    while !a.is_char_boundary(len) {
-        len -= 1;
-    }
-    len
 }

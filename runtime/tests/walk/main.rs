@@ -134,6 +134,9 @@ impl Walk {
             assert_eq!(chat.messages().len(), expected.messages.len());
             let tokens: Vec<u32> = (0..chat.messages().len()).flat_map(|i| chat.message_tokens(i)).collect();
             assert_eq!((tokens.len(), chat.num_rows() + chat.num_pending()), (chat.num_tokens(), chat.num_tokens()));
+            // The rows of the messages are all rows, in order.
+            let rows: Vec<usize> = (0..chat.messages().len()).flat_map(|i| chat.message_rows(i)).collect();
+            assert!(rows.into_iter().eq(0..chat.num_rows()));
             // A stop token that the template may not write stays at the end for now.
             let mut tokens = tokens;
             tokens.pop_if(|last| *last == EOS);
