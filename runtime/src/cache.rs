@@ -45,6 +45,11 @@ impl KvCache {
         Self { pool, pages: Vec::new(), tokens: Vec::new(), own: 0, saved: None }
     }
 
+    /// A cache of no model.
+    pub(crate) fn nowhere() -> Self {
+        Self::new(Arc::new(PagePool::new(0, Arc::default())))
+    }
+
     /// Rows in the cache: the tokens fed so far.
     pub fn len(&self) -> usize {
         self.tokens.len()

@@ -179,6 +179,14 @@ pub enum Error {
         /// What is wrong, as in "is damaged".
         why: String,
     },
+    /// An engine elsewhere failed.
+    #[error("{engine}: {problem}")]
+    Engine {
+        /// Where it is, as in its address.
+        engine: String,
+        /// What happened, and what to do.
+        problem: String,
+    },
     /// A file of functions that cannot be used.
     #[error("the functions file {} cannot be used: {problem}", path.display())]
     FunctionsFile {

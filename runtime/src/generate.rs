@@ -3,7 +3,10 @@
 
 use crate::model::Shared;
 use crate::stream::{Bell, Reader};
-use crate::{BotFunctions, CallReport, Constraint, Error, KvCache, Overflow, Result, Sampling, Stats};
+use crate::{
+    BotFunctions, CallReport, Constraint, Error, KvCache, Overflow, Result, Sampling, Stats, ToolCall, ToolChoice,
+};
+use nano_templates::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +42,8 @@ pub struct GenerateOptions {
     /// What the reply must look like. It comes before everything else that changes what is drawn. A reply that is complete
     /// by it ends, whatever `min_new_tokens` and `ignore_eos` say.
     pub constraint: Option<Constraint>,
+    /// Whether the tools that a conversation offers are called in this reply.
+    pub tool_choice: ToolChoice,
 }
 
 impl Default for GenerateOptions {
@@ -56,6 +61,7 @@ impl Default for GenerateOptions {
             reply_prefix: String::new(),
             functions: BotFunctions::default(),
             constraint: None,
+            tool_choice: ToolChoice::Auto,
         }
     }
 }
@@ -119,6 +125,10 @@ impl Finish {
 pub enum Event {
     /// New text: whole characters, and nothing that may belong to a stop string.
     Text(String),
+    /// What the model thinks before it answers or calls.
+    Reasoning(String),
+    /// The model calls a tool. Nothing was run: that is up to whoever offered it. Its `id` is there.
+    ToolCall(Box<ToolCall>),
     /// A function was called in the middle of the text: it comes after the text that called it, and before its result,
     /// which is text as well.
     Call(Box<CallReport>),
@@ -136,8 +146,10 @@ pub enum Event {
 /// A finished generation.
 #[derive(Debug)]
 pub struct Output {
-    /// The whole text, as it was shown.
+    /// The whole text, as it was shown: without reasoning and calls of tools.
     pub text: String,
+    /// The assistant's message: the text, the reasoning and the calls of tools. What joins a conversation.
+    pub message: Message,
     /// The tokens as they were sampled, those of a stop included.
     pub tokens: Vec<u32>,
     /// Why it ended.

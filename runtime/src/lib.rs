@@ -29,6 +29,7 @@ mod cache;
 mod chat;
 mod constrain;
 mod edit;
+mod engine;
 #[cfg(test)]
 mod equality_tests;
 mod error;
@@ -65,6 +66,7 @@ pub use cache::KvCache;
 pub use chat::{ChatHistory, ChatOptions};
 pub use constrain::Constraint;
 pub use edit::{Mark, Removal, Removed};
+pub use engine::{Answer, AnswerSink, AnswerStream, Engine, Request, ToolChoice, answer};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use functions::support as macros;

@@ -11,6 +11,7 @@ use crate::transcript::{Added, Ending, Transcript};
 use crate::{Error, Finish, KvCache, Limits, Output, Result, Stats};
 use nano_kernels::{PREV, Pick, Row, SequenceRows, Step};
 use nano_models::Tokenizer;
+use nano_templates::Message;
 use std::time::{Duration, Instant};
 
 /// A generation or a scoring run, as the worker holds it.
@@ -308,7 +309,16 @@ impl Sequence {
             ..self.clock.times()
         };
         let Ending { finish, stop_token, .. } = ending;
-        self.notes.push(Note::Done(Box::new(Output { text, tokens, finish, stats, cache, pending, stop_token })));
+        self.notes.push(Note::Done(Box::new(Output {
+            message: Message::assistant(text.clone()),
+            text,
+            tokens,
+            finish,
+            stats,
+            cache,
+            pending,
+            stop_token,
+        })));
     }
 
     /// Reports an error and gives the cache back as it came.
