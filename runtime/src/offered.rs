@@ -71,7 +71,7 @@ impl ChatHistory {
             let thinks = || source.contains("<think>") || has_token("<think>");
             known.filter(|format| format.has_reasoning()).or_else(|| thinks().then_some(ToolFormat::Json))
         } else {
-            let knows = tools::knows_tools(&self.template, &self.vars);
+            let knows = self.template.knows_tools(&self.vars);
             offered.translated = !knows.results;
             let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
             let format = match known {

@@ -16,6 +16,7 @@ mod llama;
 mod mistral;
 mod phi;
 mod placeholder;
+pub(crate) use placeholder::{told, translate};
 mod python;
 mod qwen;
 mod text;
