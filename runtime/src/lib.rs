@@ -60,6 +60,7 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
+mod talks;
 mod tools;
 mod transcript;
 mod worker;
@@ -87,6 +88,10 @@ pub use sample::Sampling;
 pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
+pub use talks::{
+    AfterError, Chat, ChatHooks, Conversation, EngineConversation, HistoryConversation, Round, RoundEvent,
+    SharedMessages, ToolResult,
+};
 pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 
 // What the signatures above speak of, so that users need no other crate.
