@@ -9,6 +9,7 @@ mod marks;
 mod offers;
 mod published;
 mod rounds;
+mod walk;
 
 use common::{Fake, Shared, limits, options};
 use marks::{encode, tokenizer};
