@@ -5,10 +5,9 @@ use crate::constraint;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
 use crate::prompts::{Prompt, one_line_end, prompts};
-use crate::show::Show;
+use crate::show::{Show, Step};
 use crate::style::{Style, Terminals};
 use anyhow::{Result, ensure};
-use nano_runtime::Generation;
 
 /// Continues every prompt by itself. The exit status.
 pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
@@ -28,7 +27,11 @@ pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, lo
         if terminals.stdout && terminals.stderr && !args.reply.json {
             log.part(&Style::dim(log.colored()).paint(&text));
         }
-        let (outcome, during) = show.reply(|| model.complete(&text, &options), Generation::stopper)?;
+        let (outcome, during) = show.turn(|| {
+            let reply = model.complete(&text, &options)?;
+            let stopper = reply.stopper();
+            Ok((reply.map(|event| event.map(Step::Answer)), stopper))
+        })?;
         show.end(&outcome, during)?;
         failed |= outcome.is_err();
     }

@@ -164,8 +164,8 @@ impl Talk {
     }
 
     fn stats(&self) -> String {
-        let Some((stats, finish)) = &self.last else { return "(no reply yet)".into() };
-        let mut rows = rows(stats, *finish);
+        let Some((total, finish)) = &self.last else { return "(no reply yet)".into() };
+        let mut rows = rows(total, *finish);
         let context = self.history.model().info().context;
         rows.push(("context", format!("{} of {context} tokens", self.history.num_tokens())));
         table(&rows)

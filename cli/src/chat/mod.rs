@@ -20,7 +20,7 @@ use anyhow::Result;
 use command::Command;
 use editor::Editor;
 use lines::Lines;
-use nano_runtime::{ChatOptions, Template};
+use nano_runtime::{ChatOptions, ModelOptions, Template, Vars};
 use talk::Talk;
 
 /// What a source of turns gives.
@@ -65,11 +65,14 @@ pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &
     let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
     let template = named.map(Template::resolve).transpose()?;
     let functions = crate::functions::asked_for(&args.functions)?;
-    let context = args.context.max_context_len;
-    let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
+    let held = crate::model::options(&args.answerer.machine, args.threads.threads, args.context.max_context_len);
+    let name = args.answerer.model.as_deref().unwrap_or_default();
+    let model = crate::model::open_for_chat(name, ModelOptions { template, ..held }, log)?;
     options.constraint = asked.map(|asked| asked.check(&model)).transpose()?;
-    let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone());
-    let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, ..ChatOptions::default() };
+    let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone())
+        .with_reasoning(!args.no_reasoning);
+    let vars = Vars { extra: args.var.iter().cloned().collect(), ..Vars::default() };
+    let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, vars, ..ChatOptions::default() };
     let mut talk = Talk::start(&model, chat, options, show, args.session.as_deref())?;
 
     let style = Style::color(args.prompt_color, terminals.color_err());

@@ -5,11 +5,10 @@ use super::Said;
 use super::command::Command;
 use crate::listing::counted;
 use crate::out::Log;
-use crate::show::Show;
+use crate::show::{Show, Step, Turn};
+use crate::stats::Total;
 use anyhow::Result;
-use nano_runtime::{
-    BotFunctions, ChatHistory, ChatOptions, Finish, GenerateOptions, NanoModel, Output, Reply, Session, Stats,
-};
+use nano_runtime::{BotFunctions, ChatHistory, ChatOptions, Finish, GenerateOptions, NanoModel, Reply, Session};
 use std::path::Path;
 
 /// A conversation, and how it is shown.
@@ -23,7 +22,7 @@ pub struct Talk {
     /// Where each turn is saved.
     pub(super) session: Option<Session>,
     /// How the last reply went.
-    pub(super) last: Option<(Stats, Finish)>,
+    pub(super) last: Option<(Total, Finish)>,
     /// A turn or a command failed.
     pub(super) failed: bool,
 }
@@ -80,10 +79,14 @@ impl Talk {
         start: impl for<'a> FnOnce(&'a mut ChatHistory, &GenerateOptions) -> nano_runtime::Result<Reply<'a>>,
     ) -> Result<bool> {
         let Self { history, options, show, .. } = self;
-        let (outcome, during) = show.reply(|| start(history, options), Reply::stopper)?;
+        let (outcome, during) = show.turn(|| {
+            let reply = start(history, options)?;
+            let stopper = reply.stopper();
+            Ok((reply.map(|event| event.map(Step::Answer)), stopper))
+        })?;
         match &outcome {
-            Ok(Output { stats, finish, .. }) => {
-                self.last = Some((*stats, *finish));
+            Ok(Turn { total, finish, .. }) => {
+                self.last = Some((*total, *finish));
                 self.keep()?;
             }
             Err(_) => self.failed = true,
