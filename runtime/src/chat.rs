@@ -3,10 +3,11 @@
 //! happens when the context is full in `overflow`, a reply under way in `reply`.
 
 use crate::cache::KvCache;
+use crate::offered::Offered;
 use crate::overflow::Overflow;
 use crate::reply::{Plan, Reply, ReplyStream};
 use crate::segments::{Segment, Segments, common_prefix};
-use crate::{BotFunctions, Error, Event, GenerateOptions, NanoModel, Result};
+use crate::{BotFunctions, Error, Event, GenerateOptions, NanoModel, Result, ToolFormat, Value};
 use nano_models::Tokenizer;
 use nano_templates::{Message, Template, Vars};
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub struct ChatOptions {
     pub overflow: Overflow,
     /// Functions that the model may call in the middle of a reply.
     pub functions: BotFunctions,
+    /// Tools that the model may call between replies: see [`ChatHistory::set_tools`].
+    pub tools: Vec<Value>,
+    /// How the model writes calls and reasoning, in place of what its template or vocabulary says.
+    pub tool_format: Option<ToolFormat>,
     /// Tell the model about its functions: at the end of the system prompt or, where the template knows none, before
     /// the user's first words.
     pub describe_functions: bool,
@@ -39,6 +44,8 @@ impl Default for ChatOptions {
             vars: Vars::default(),
             overflow: Overflow::default(),
             functions: BotFunctions::default(),
+            tools: Vec::new(),
+            tool_format: None,
             describe_functions: true,
         }
     }
@@ -61,20 +68,25 @@ pub struct ChatHistory {
     pub(crate) template: Template,
     pub(crate) vars: Vars,
     /// Stops of the template: those that are single tokens, and the others.
-    stop_tokens: Vec<u32>,
-    stop_strings: Vec<String>,
+    pub(crate) stop_tokens: Vec<u32>,
+    pub(crate) stop_strings: Vec<String>,
     pub(crate) overflow: Overflow,
     pub(crate) functions: BotFunctions,
     pub(crate) describe_functions: bool,
     /// What is said of the functions before the user's first words, where the template knows no system prompt.
     pub(crate) preface: Option<String>,
+    /// What the model may call between replies, and how replies are read.
+    pub(crate) offered: Offered,
+    /// The format that was asked for.
+    pub(crate) format: Option<ToolFormat>,
+    pub(crate) refuses_system: bool,
     pub(crate) state: State,
     /// Holds a beginning of the segments' tokens. Absent while a reply has it.
     pub(crate) cache: Option<KvCache>,
     /// A reply under way: what an end that is none goes back to, and how many rows there were.
     pub(crate) open: Option<(Before, usize)>,
     /// Names the last reply begun.
-    turn: Arc<()>,
+    pub(crate) turn: Arc<()>,
 }
 
 /// All that a conversation is besides its rows.
@@ -107,13 +119,26 @@ pub(crate) enum Before {
 
 impl ChatHistory {
     pub(crate) fn new(model: NanoModel, options: ChatOptions) -> Result<Self> {
-        let ChatOptions { system_prompt, template, mut vars, overflow, functions, describe_functions } = options;
+        let ChatOptions {
+            system_prompt,
+            template,
+            mut vars,
+            overflow,
+            functions,
+            mut tools,
+            tool_format,
+            describe_functions,
+        } = options;
         let Some(template) = template.or_else(|| model.template().cloned()) else {
             let known = Template::builtin_names().join(", ");
             return Err(Error::NoTemplate { model: model.info().name.clone(), known });
         };
         let tokenizer = model.tokenizer();
         vars.add_generation_prompt = true;
+        if let (Some(Value::Array(list)), true) = (&mut vars.tools, tools.is_empty()) {
+            tools = std::mem::take(list);
+        }
+        vars.tools = None;
         for (text, token) in [(&mut vars.bos_token, tokenizer.bos()), (&mut vars.eos_token, tokenizer.eos())] {
             if text.is_empty() {
                 *text = tokenizer.token_text(token);
@@ -130,6 +155,7 @@ impl ChatHistory {
         stop_strings.retain(|stop| !stop.is_empty());
         let system = system_prompt.or_else(|| template.default_system().map(str::to_owned));
         let cache = Some(model.cache());
+        let refuses_system = Self::refuses_system(&template, &vars);
         let mut history = Self {
             model,
             template,
@@ -140,11 +166,15 @@ impl ChatHistory {
             functions,
             describe_functions,
             preface: None,
+            offered: Offered::default(),
+            format: tool_format,
+            refuses_system,
             state: State::default(),
             cache,
             open: None,
             turn: Arc::default(),
         };
+        history.offered = history.offer(tools)?;
         history.start_over(system);
         Ok(history)
     }
@@ -280,16 +310,13 @@ impl ChatHistory {
     fn start_over(&mut self, system: Option<String>) {
         self.state = State::default();
         self.preface = None;
-        let ask = Message::user("?");
         let described = self.with_functions(system.clone());
-        let refused = |text: &String| self.render(&[Message::system(text), ask.clone()], true).is_err();
-        let system =
-            if described != system && described.as_ref().is_some_and(refused) && self.render(&[ask], true).is_ok() {
-                self.preface = Some(self.functions.docs());
-                system
-            } else {
-                described
-            };
+        let system = if described != system && self.refuses_system {
+            self.preface = Some(self.functions.docs());
+            system
+        } else {
+            described
+        };
         if let Some(text) = system {
             self.state.push(Message::system(text));
             self.state.settled = 1;
@@ -297,31 +324,13 @@ impl ChatHistory {
         self.cut(0);
     }
 
-    /// The same conversation on another cache.
-    pub(crate) fn with_cache(&self, cache: Option<KvCache>) -> Self {
-        Self {
-            model: self.model.clone(),
-            template: self.template.clone(),
-            vars: self.vars.clone(),
-            stop_tokens: self.stop_tokens.clone(),
-            stop_strings: self.stop_strings.clone(),
-            overflow: self.overflow,
-            functions: self.functions.clone(),
-            describe_functions: self.describe_functions,
-            preface: self.preface.clone(),
-            state: self.state.clone(),
-            cache,
-            open: None,
-            turn: Arc::default(),
-        }
-    }
-
     /// Starts a reply. An error goes back to `before`.
     pub(crate) fn begin(&mut self, options: &GenerateOptions, before: Before) -> Result<ReplyStream> {
         let asked = Instant::now();
         self.turn = Arc::default();
         self.open = Some((before, self.num_rows()));
-        match self.plan(options) {
+        let mut options = options.clone();
+        match self.plan(&mut options) {
             Ok((plan, event)) => Ok(self.stream(plan, event, options, asked)),
             Err(error) => {
                 self.roll_back(None);
@@ -331,7 +340,7 @@ impl ChatHistory {
     }
 
     /// What is to be fed, with room made for it.
-    fn plan(&mut self, options: &GenerateOptions) -> Result<(Plan, Option<Event>)> {
+    fn plan(&mut self, options: &mut GenerateOptions) -> Result<(Plan, Option<Event>)> {
         options.check()?;
         let mut next = self.next_prompt()?;
         let tokenizer = self.model.tokenizer();
@@ -341,24 +350,29 @@ impl ChatHistory {
         };
         let event = self.make_room(&mut next, prefix.len(), options.max_new_tokens)?;
         let (prompt, text) = next;
-        Ok((Plan { prompt, text, prefix, prefix_text: options.reply_prefix.clone() }, event))
+        let (told, reading) = self.read_reply(&text, options)?;
+        Ok((Plan { prompt, text, prefix, prefix_text: options.reply_prefix.clone(), told, reading }, event))
     }
 
-    fn stream(&mut self, plan: Plan, event: Option<Event>, options: &GenerateOptions, asked: Instant) -> ReplyStream {
+    fn stream(
+        &mut self,
+        mut plan: Plan,
+        event: Option<Event>,
+        mut options: GenerateOptions,
+        asked: Instant,
+    ) -> ReplyStream {
         let tokens = plan.tokens();
         let mut cache = self.cache.take().unwrap_or_else(|| self.model.cache());
         cache.truncate(common_prefix(cache.tokens(), &tokens));
-        let mut options = options.clone();
         if options.functions.is_empty() {
             options.functions = self.functions.clone();
         }
-        let mut stop_tokens: &[u32] = &[];
         if !options.ignore_eos {
-            options.stop.extend_from_slice(&self.stop_strings);
-            stop_tokens = &self.stop_tokens;
+            options.stop.extend(self.stops().cloned());
+            plan.told.stop_tokens.clone_from(&self.stop_tokens);
         }
         let feed = tokens[cache.len()..].to_vec();
-        let generation = self.model.0.generate(feed, cache, &options, stop_tokens, asked);
+        let generation = self.model.0.generate(feed, cache, &options, &plan.told, asked);
         ReplyStream::new(generation, self.model.clone(), plan, Arc::clone(&self.turn), event)
     }
 

@@ -115,6 +115,28 @@ impl ChatHistory {
         self.with_cache(cache)
     }
 
+    /// The same conversation on another cache.
+    pub(crate) fn with_cache(&self, cache: Option<KvCache>) -> Self {
+        Self {
+            model: self.model.clone(),
+            template: self.template.clone(),
+            vars: self.vars.clone(),
+            stop_tokens: self.stop_tokens.clone(),
+            stop_strings: self.stop_strings.clone(),
+            overflow: self.overflow,
+            functions: self.functions.clone(),
+            describe_functions: self.describe_functions,
+            preface: self.preface.clone(),
+            offered: self.offered.clone(),
+            format: self.format,
+            refuses_system: self.refuses_system,
+            state: self.state.clone(),
+            cache,
+            open: None,
+            turn: Arc::default(),
+        }
+    }
+
     /// Notes the conversation as it is, rows and all, for [`rollback`](ChatHistory::rollback). The mark holds the pages
     /// of its rows for as long as it lives.
     pub fn mark(&mut self) -> Mark {
@@ -222,7 +244,7 @@ impl ChatHistory {
         let mut state = self.state.clone();
         let (&first, &end) = (state.starts.get(range.start)?, state.starts.get(range.end)?);
         let text = self.render(&state.messages, true).ok()?;
-        let mut prompt = std::mem::take(&mut state.segments).in_text(&text)?;
+        let mut prompt = std::mem::take(&mut state.segments).in_text(&text, &self.same())?;
         let rest = &text[prompt.text_at(end)?..];
         state.drain(range.clone());
         let shorter = self.render(&state.messages, true).ok()?;

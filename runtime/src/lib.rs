@@ -39,11 +39,13 @@ mod info;
 mod inline;
 mod memory;
 mod model;
+mod offered;
 mod open;
 mod overflow;
 mod owned;
 mod penalty;
 mod prompt;
+mod reading;
 mod reply;
 mod runner;
 mod sample;
@@ -57,6 +59,7 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
+mod talks;
 mod tools;
 mod transcript;
 mod worker;
@@ -83,6 +86,10 @@ pub use sample::Sampling;
 pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
+pub use talks::{
+    AfterError, Chat, ChatHooks, Conversation, EngineConversation, HistoryConversation, Round, RoundEvent,
+    SharedMessages, ToolResult,
+};
 pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 
 // What the signatures above speak of, so that users need no other crate.

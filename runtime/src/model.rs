@@ -6,7 +6,7 @@ use crate::generate::{Note, Stopper};
 use crate::inline::Inline;
 use crate::sequence::{Goal, Sequence};
 use crate::stream::{Bell, stream};
-use crate::transcript::Transcript;
+use crate::transcript::{Stops, Told, Transcript};
 use crate::worker::Worker;
 use crate::{
     ChatHistory, ChatOptions, Constraint, Error, GenerateOptions, Generation, KvCache, Limits, ModelInfo, Result,
@@ -107,7 +107,7 @@ impl NanoModel {
     /// be done is the generation's first event, and the cache comes back with
     /// [`into_cache`](Generation::into_cache).
     pub fn generate(&self, prompt: Vec<u32>, cache: KvCache, options: &GenerateOptions) -> Generation {
-        self.0.generate(prompt, cache, options, &[], Instant::now())
+        self.0.generate(prompt, cache, options, &Told::default(), Instant::now())
     }
 
     /// Continues a text, without a template. The tokenizer's beginning-of-sequence token comes first if the model
@@ -117,7 +117,7 @@ impl NanoModel {
         let tokenizer = &self.0.tokenizer;
         let mut prompt: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
         prompt.extend(tokenizer.encode(text, Control::Text)?);
-        Ok(self.0.generate(prompt, self.cache(), options, &[], asked))
+        Ok(self.0.generate(prompt, self.cache(), options, &Told::default(), asked))
     }
 
     /// Says whether a constraint can be enforced with this model's tokens, without a reply.
@@ -157,13 +157,12 @@ impl Shared {
         KvCache::new(Arc::clone(&self.pool))
     }
 
-    /// `stop_tokens` come besides those of the model and of the options.
     pub(crate) fn generate(
         self: &Arc<Self>,
         mut prompt: Vec<u32>,
         mut cache: KvCache,
         options: &GenerateOptions,
-        stop_tokens: &[u32],
+        told: &Told,
         asked: Instant,
     ) -> Generation {
         let (notes, reader) = stream(TEXT_EVENTS, Arc::clone(&self.bell));
@@ -171,14 +170,14 @@ impl Shared {
         let generation = Generation::new(reader, stopper.clone(), Arc::clone(self));
         match self.prepare(&prompt, &cache, options) {
             Err(error) => notes.push(Note::Failed(error, cache)),
-            Ok((mut tokens, strings, masks)) => {
-                tokens.extend_from_slice(stop_tokens);
+            Ok((mut stops, masks)) => {
+                stops.tokens.extend_from_slice(&told.stop_tokens);
                 if prompt.is_empty() {
                     prompt.extend(cache.tokens().last());
                     cache.truncate(cache.len() - 1);
                 }
                 let recent: Vec<u32> = cache.tokens().iter().chain(&prompt).copied().collect();
-                let transcript = Transcript::new(&self.tokenizer, options, tokens, strings, masks, &recent);
+                let transcript = Transcript::new(&self.tokenizer, options, stops, masks, &recent, told);
                 let goal = Goal::Write(Box::new(transcript));
                 let tokenizer = self.tokenizer.clone();
                 let functions = Some(&options.functions).filter(|functions| !functions.is_empty());
@@ -191,12 +190,7 @@ impl Shared {
     }
 
     /// Checks a request, sorts its stops into tokens and strings, and compiles its constraint.
-    fn prepare(
-        &self,
-        prompt: &[u32],
-        cache: &KvCache,
-        options: &GenerateOptions,
-    ) -> Result<(Vec<u32>, Vec<String>, Option<Masks>)> {
+    fn prepare(&self, prompt: &[u32], cache: &KvCache, options: &GenerateOptions) -> Result<(Stops, Option<Masks>)> {
         options.check()?;
         if !cache.is_of(&self.pool) {
             return Err(Error::ForeignCache);
@@ -214,7 +208,7 @@ impl Shared {
             }
         }
         let masks = options.constraint.as_ref().map(|constraint| self.masks(constraint)).transpose()?;
-        Ok((tokens, strings, masks))
+        Ok((Stops { tokens, strings }, masks))
     }
 
     /// Compiles a constraint that was checked.

@@ -3,7 +3,7 @@
 
 use crate::cache::KvCache;
 use crate::chat::{ChatHistory, State};
-use crate::segments::{Prompt, common_prefix};
+use crate::segments::{Prompt, common_text};
 use std::ops::Range;
 
 impl ChatHistory {
@@ -82,13 +82,4 @@ impl ChatHistory {
             debug_assert_eq!(starts.first().copied().unwrap_or(tokens.len()), 0, "the first message begins it all");
         }
     }
-}
-
-/// How many bytes two texts begin with in common: whole characters.
-fn common_text(a: &str, b: &str) -> usize {
-    let mut len = common_prefix(a.as_bytes(), b.as_bytes());
-    while !a.is_char_boundary(len) {
-        len -= 1;
-    }
-    len
 }

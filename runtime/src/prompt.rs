@@ -30,7 +30,7 @@ impl ChatHistory {
     /// The prompt of all messages, with as much of these segments as fits.
     pub(crate) fn follow(&self, segments: &Segments) -> Result<(Prompt, String)> {
         let text = self.render(&self.state.messages, true)?;
-        let prompt = segments.follow(&text, self.model.tokenizer(), |kept| self.placed(kept))?;
+        let prompt = segments.follow(&text, self.model.tokenizer(), &self.same(), |kept| self.placed(kept))?;
         Ok((prompt, text))
     }
 
@@ -56,11 +56,14 @@ impl ChatHistory {
             let preface = self.model.tokenizer().hide_control(preface);
             first.content = Content::Text(format!("{preface}\n\n{}", first.content.text()));
         }
-        if answer {
-            return Ok(self.template.render(&hidden, &self.vars)?);
-        }
-        let vars = Vars { add_generation_prompt: false, ..self.vars.clone() };
+        let mut vars = Vars { add_generation_prompt: answer, ..self.vars.clone() };
+        self.speak_of_tools(&mut hidden, &mut vars);
         Ok(self.template.render(&hidden, &vars)?)
+    }
+
+    /// Whether a text says what a reply says.
+    pub(crate) fn same(&self) -> impl Fn(&str, &str, &str) -> Option<usize> {
+        |before, said, rest| self.offered.reader.as_ref()?.same(before, said, rest)
     }
 
     /// The message with all spellings of control tokens in its texts hidden.

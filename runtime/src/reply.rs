@@ -2,9 +2,13 @@
 
 use crate::cache::KvCache;
 use crate::chat::{ChatHistory, Said, State};
+use crate::reading::Reading;
 use crate::segments::{Prompt, Segment};
+use crate::transcript::Told;
 use crate::{Error, Event, Finish, Generation, NanoModel, Output, Result, Stopper};
+use nano_models::Tokenizer;
 use nano_templates::Message;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What was fed for a reply.
@@ -15,6 +19,9 @@ pub(crate) struct Plan {
     /// What the reply was given to begin with.
     pub(crate) prefix: Vec<u32>,
     pub(crate) prefix_text: String,
+    pub(crate) told: Told,
+    /// Takes the reply apart.
+    pub(crate) reading: Option<Reading>,
 }
 
 impl Plan {
@@ -30,7 +37,9 @@ impl Plan {
 pub(crate) struct Ended {
     cache: KvCache,
     pending: Vec<u32>,
+    /// As it was written, marks and all.
     text: String,
+    message: Message,
     stop: Option<u32>,
     cancelled: bool,
 }
@@ -43,8 +52,9 @@ pub struct ReplyStream {
     generation: Generation,
     stopper: Stopper,
     model: NanoModel,
-    /// Events that come before those of the generation.
-    first: Vec<Event>,
+    /// Events that come before those of the generation which are still to come.
+    waiting: VecDeque<Event>,
+    reading: Option<Reading>,
     plan: Plan,
     /// Names it to its conversation.
     turn: Arc<()>,
@@ -55,28 +65,36 @@ impl ReplyStream {
     pub(crate) fn new(
         generation: Generation,
         model: NanoModel,
-        plan: Plan,
+        mut plan: Plan,
         turn: Arc<()>,
         overflow: Option<Event>,
     ) -> Self {
-        let given = Some(plan.prefix_text.clone()).filter(|text| !text.is_empty()).map(Event::Text);
-        // The last one comes first.
-        let first = given.into_iter().chain(overflow).collect();
-        Self { stopper: generation.stopper(), generation, model, first, plan, turn, ended: None }
+        let mut reading = plan.reading.take();
+        let given = match &mut reading {
+            _ if plan.prefix_text.is_empty() => Vec::new(),
+            Some(reading) => reading.push(&plan.prefix_text),
+            None => vec![Event::Text(plan.prefix_text.clone())],
+        };
+        let waiting = overflow.into_iter().chain(given).collect();
+        Self { stopper: generation.stopper(), generation, model, waiting, reading, plan, turn, ended: None }
     }
 
     /// The next event, if one is there: never waits. `None` while there is none, and after the end.
     pub fn poll(&mut self) -> Option<Result<Event>> {
-        if let Some(event) = self.first.pop() {
-            return Some(Ok(event));
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(Ok(event));
+            }
+            let event = self.generation.poll()?;
+            if let Some(event) = self.note(event) {
+                return Some(event);
+            }
         }
-        let event = self.generation.poll()?;
-        Some(self.note(event))
     }
 
     /// Whether the last event was read.
     pub fn is_ended(&self) -> bool {
-        self.ended.is_some()
+        self.ended.is_some() && self.waiting.is_empty()
     }
 
     /// Asks for an early end. What was said so far can join the conversation, marked as cancelled.
@@ -93,27 +111,42 @@ impl ReplyStream {
         &self.turn
     }
 
-    /// Keeps what the conversation needs of an event.
-    fn note(&mut self, event: Result<Event>) -> Result<Event> {
+    /// Keeps what the conversation needs of an event, and takes text apart. `None`: nothing to tell, or others come first.
+    fn note(&mut self, event: Result<Event>) -> Option<Result<Event>> {
         match event {
+            Ok(Event::Text(text)) => match &mut self.reading {
+                None => return Some(Ok(Event::Text(text))),
+                Some(reading) => self.waiting.extend(reading.push(&text)),
+            },
             Ok(Event::Done(mut output)) => {
                 output.text.insert_str(0, &self.plan.prefix_text);
+                let text = output.text.clone();
+                output.message = match &mut self.reading {
+                    None => Message::assistant(text.clone()),
+                    Some(reading) => {
+                        self.waiting.extend(reading.finish());
+                        reading.message()
+                    }
+                };
+                output.text = output.message.content.text();
                 let cache = std::mem::replace(&mut output.cache, self.model.cache());
                 self.ended = Some(Ok(Ended {
                     cache,
                     pending: output.pending.clone(),
-                    text: output.text.clone(),
+                    text,
+                    message: output.message.clone(),
                     stop: output.stop_token,
                     cancelled: output.finish == Finish::Cancelled,
                 }));
-                Ok(Event::Done(output))
+                self.waiting.push_back(Event::Done(output));
             }
-            Ok(event) => Ok(event),
+            Ok(event) => return Some(Ok(event)),
             Err(error) => {
                 self.ended = Some(Err(self.generation.take_cache()));
-                Err(error)
+                return Some(Err(error));
             }
         }
+        self.waiting.pop_front().map(Ok)
     }
 
     /// Ends the reply where it is.
@@ -132,7 +165,7 @@ impl ReplyStream {
     }
 
     /// Ends it as if it had not been, and gives its cache back.
-    fn into_cache(self) -> KvCache {
+    pub(crate) fn into_cache(self) -> KvCache {
         match self.into_parts().1 {
             Ok(ended) => ended.cache,
             Err((_, cache)) => cache,
@@ -144,11 +177,15 @@ impl Iterator for ReplyStream {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Result<Event>> {
-        if let Some(event) = self.first.pop() {
-            return Some(Ok(event));
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(Ok(event));
+            }
+            let event = self.generation.next()?;
+            if let Some(event) = self.note(event) {
+                return Some(event);
+            }
         }
-        let event = self.generation.next()?;
-        Some(self.note(event))
     }
 }
 
@@ -253,7 +290,7 @@ impl ChatHistory {
     /// Lets a reply's tokens join the conversation, which keeps its cache. An error takes the turn back.
     pub(crate) fn commit(&mut self, plan: Plan, ended: Ended) {
         let Plan { mut prompt, text, .. } = plan;
-        let Ended { cache, pending, text: said, stop, cancelled } = ended;
+        let Ended { cache, pending, text: said, message, stop, cancelled } = ended;
         let fed = prompt.segments.len();
         let mut reply = cache.tokens().get(fed..).unwrap_or_default().to_vec();
         // A reply that was stopped early may leave some of its prompt to be fed.
@@ -262,14 +299,34 @@ impl ChatHistory {
             reply.pop();
         }
         self.find_starts(&mut prompt, &text);
-        let reply = Segment::reply(self.model.tokenizer().hide_control(&said), reply);
+        let reply = Segment::reply(spelled(self.model.tokenizer(), &said, &reply), reply);
         let State { messages, said: notes, segments, settled, .. } = &mut self.state;
         *segments = prompt.segments;
         segments.push_reply(reply.clone(), stop);
-        messages.push(Message::assistant(said));
+        messages.push(message);
         notes.push(Said { reply: Some(reply), cancelled });
         *settled = messages.len();
         self.cache = Some(cache);
         self.check();
     }
+}
+
+/// The text of a reply as a template would have it: spellings of control tokens are hidden where they are text.
+fn spelled(tokenizer: &Tokenizer, said: &str, tokens: &[u32]) -> String {
+    if !tokens.iter().any(|&token| tokenizer.is_control(token)) {
+        return tokenizer.hide_control(said);
+    }
+    let mut detokenizer = tokenizer.detokenizer_inside();
+    let (mut text, mut words) = (String::new(), String::new());
+    for &token in tokens {
+        if tokenizer.is_control(token) {
+            words += &detokenizer.finish();
+            text += &tokenizer.hide_control(&std::mem::take(&mut words));
+            text += &tokenizer.token_text(Some(token));
+        } else {
+            words += &detokenizer.push(token);
+        }
+    }
+    words += &detokenizer.finish();
+    text + &tokenizer.hide_control(&words)
 }

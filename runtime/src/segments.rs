@@ -51,6 +51,9 @@ pub(crate) struct Placed<'a> {
     pub(crate) reply: &'a Segment,
 }
 
+/// How much of a text (the last) is, in other words, what a reply says (the second) after what both follow (the first).
+pub(crate) type Same<'a> = &'a dyn Fn(&str, &str, &str) -> Option<usize>;
+
 impl Segments {
     /// The tokens whose text the template is known to begin with, but not where that text ends.
     pub(crate) fn torn(tokens: Vec<u32>) -> Self {
@@ -79,22 +82,18 @@ impl Segments {
         &self,
         text: &str,
         tokenizer: &Tokenizer,
+        same: Same<'_>,
         replies: impl FnOnce(usize) -> Vec<Placed<'a>>,
     ) -> Result<Prompt> {
-        let mut next = Prompt::default();
-        let mut at = 0;
-        for segment in &self.list {
-            let Some(len) = segment.len_in(&text[at..]) else { break };
-            at += len;
-            next.push(segment.clone(), at);
-        }
-        next.kept = next.segments.len();
+        let mut next = self.begin(text, same);
+        let mut at = next.ends.last().copied().unwrap_or(0);
         let kept = next.segments.list.iter().filter(|s| s.kind == Kind::Reply).count();
         for Placed { before, reply } in replies(kept) {
             if before.len() < at || !text.starts_with(&before) {
                 continue;
             }
-            if let Some(len) = reply.len_in(&text[before.len()..]) {
+            let rest = &text[before.len()..];
+            if let Some(len) = reply.len_in(rest).or_else(|| same(&before, &reply.text, rest)) {
                 next.push_text(text, at..before.len(), tokenizer)?;
                 at = before.len() + len;
                 next.push(reply.clone(), at);
@@ -135,14 +134,45 @@ impl Segments {
     }
 
     /// The same as the beginning of a text, if it begins with them.
-    pub(crate) fn in_text(self, text: &str) -> Option<Prompt> {
+    pub(crate) fn in_text(self, text: &str, same: Same<'_>) -> Option<Prompt> {
+        let mut prompt = self.begin(text, same);
+        prompt.segments.stop = self.stop;
+        (prompt.segments.list.len() == self.list.len()).then(|| Prompt { kept: self.len(), ..prompt })
+    }
+
+    /// As many of them as the text begins with.
+    fn begin(&self, text: &str, same: Same<'_>) -> Prompt {
+        let mut prompt = Prompt::default();
         let mut at = 0;
-        let end = |segment: &Segment| {
-            at += segment.len_in(&text[at..])?;
-            Some(at)
-        };
-        let ends = self.list.iter().map(end).collect::<Option<_>>()?;
-        Some(Prompt { kept: self.len(), segments: self, ends })
+        let mut list = self.list.iter();
+        while let Some(segment) = list.next() {
+            let rest = &text[at..];
+            if let Some(len) = segment.len_in(rest) {
+                at += len;
+                prompt.push(segment.clone(), at);
+                continue;
+            }
+            // The template may write a reply in words of its own, with the end of what asked for it.
+            let (common, reply) = match segment.kind {
+                Kind::Reply => (0, Some(segment)),
+                Kind::Prompt => {
+                    (common_marks(&segment.text, rest), list.next().filter(|next| next.kind == Kind::Reply))
+                }
+                Kind::Torn => (0, None),
+            };
+            let Some(reply) = reply else { break };
+            let said = if segment.kind == Kind::Prompt { &segment.text[common..] } else { "" };
+            let said = [said, &reply.text].concat();
+            let Some(len) = same(&text[..at + common], &said, &rest[common..]) else { break };
+            at += common;
+            if segment.kind == Kind::Prompt {
+                prompt.push(segment.clone(), at);
+            }
+            at += len;
+            prompt.push(reply.clone(), at);
+        }
+        prompt.kept = prompt.segments.len();
+        prompt
     }
 
     /// The number of segments before a token, if one ends there. An empty reply belongs to what is before it.
@@ -249,6 +279,21 @@ pub(crate) fn encode_start(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>
         tokens.insert(0, bos);
     }
     Ok(tokens)
+}
+
+/// How many bytes two texts begin with in common: whole characters.
+pub(crate) fn common_text(a: &str, b: &str) -> usize {
+    let mut len = common_prefix(a.as_bytes(), b.as_bytes());
+    while !a.is_char_boundary(len) {
+        len -= 1;
+    }
+    len
+}
+
+/// The same, but no mark or word is cut.
+fn common_marks(a: &str, b: &str) -> usize {
+    let common = &a[..common_text(a, b)];
+    common.rfind(['\n', '>', ']']).map_or(0, |last| last + 1)
 }
 
 /// How many items two sequences begin with in common.

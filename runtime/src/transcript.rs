@@ -17,6 +17,9 @@ pub(crate) struct Transcript {
     detokenizer: Detokenizer,
     strings: StopStrings,
     stop_tokens: Vec<u32>,
+    /// Tokens that are never sampled; then the same, and those that may not come yet.
+    forbidden: Vec<u32>,
+    forbidden_early: Vec<u32>,
     min: usize,
     max: usize,
     tokens: Vec<u32>,
@@ -26,6 +29,24 @@ pub(crate) struct Transcript {
     ends: Vec<usize>,
     /// Text that may be shown.
     text: String,
+}
+
+/// What ends a generation besides its length.
+#[derive(Default)]
+pub(crate) struct Stops {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) strings: Vec<String>,
+}
+
+/// What a conversation asks of a generation besides its options.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// They come besides those of the model and of the options.
+    pub(crate) stop_tokens: Vec<u32>,
+    /// Tokens that are never sampled.
+    pub(crate) forbidden: Vec<u32>,
+    /// Control tokens are text, which the conversation reads.
+    pub(crate) spelled: bool,
 }
 
 /// What a token led to.
@@ -56,17 +77,20 @@ impl Transcript {
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         options: &GenerateOptions,
-        stop_tokens: Vec<u32>,
-        strings: Vec<String>,
+        Stops { tokens: stop_tokens, strings }: Stops,
         masks: Option<Masks>,
         recent: &[u32],
+        told: &Told,
     ) -> Self {
+        let detokenizer = tokenizer.detokenizer_inside();
         let mut transcript = Self {
             tokenizer: tokenizer.clone(),
             sampler: Sampler::new(options),
             masks,
-            detokenizer: tokenizer.detokenizer_inside(),
+            detokenizer: if told.spelled { detokenizer.spelling_control() } else { detokenizer },
             strings: StopStrings::new(strings),
+            forbidden: told.forbidden.clone(),
+            forbidden_early: [&stop_tokens[..], &told.forbidden].concat(),
             stop_tokens,
             min: options.min_new_tokens,
             max: options.max_new_tokens,
@@ -91,12 +115,13 @@ impl Transcript {
     }
 
     fn banned(&self) -> &[u32] {
-        if self.tokens.len() < self.min { &self.stop_tokens } else { &[] }
+        if self.tokens.len() < self.min { &self.forbidden_early } else { &self.forbidden }
     }
 
     /// Samples a token, if one can come next.
     pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<Added> {
-        let banned: &[u32] = if self.tokens.len() < self.min { &self.stop_tokens } else { &[] };
+        let early = self.tokens.len() < self.min;
+        let banned: &[u32] = if early { &self.forbidden_early } else { &self.forbidden };
         let mask = match &mut self.masks {
             None => None,
             Some(masks) => {

@@ -14,6 +14,7 @@ mod strings;
 mod time;
 
 use std::error::Error as _;
+use std::sync::OnceLock;
 
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
@@ -21,6 +22,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 pub use self::time::Time;
 
 use crate::Vars;
+use crate::calls::{self, Form};
 use crate::error::{Error, Result};
 use crate::message::Message;
 
@@ -35,6 +37,9 @@ const MAX_SOURCE: usize = 1 << 20;
 pub(crate) struct Program {
     env: Environment<'static>,
     name: String,
+    /// How it wants messages without calls, and those with calls: found when the first come.
+    plain: Form,
+    form: OnceLock<Form>,
 }
 
 impl Program {
@@ -65,8 +70,8 @@ impl Program {
         env.add_function("strftime_now", time::strftime_now);
         operators::install(&mut env);
         filters::install(&mut env);
-        let program = Self { env, name: name.to_owned() };
-        program.with_template(source)
+        let (plain, form) = (Form::of(source), OnceLock::new());
+        Self { env, name: name.to_owned(), plain, form }.with_template(source)
     }
 
     fn with_template(mut self, source: &str) -> Result<Self> {
@@ -83,8 +88,19 @@ impl Program {
 
     /// The text of the prompt.
     pub(crate) fn render(&self, messages: &[Message], vars: &Vars) -> Result<String> {
+        let calls = messages.iter().any(|message| message.tool_calls.is_some());
+        let form = if calls { *self.form.get_or_init(|| self.find_form()) } else { self.plain };
+        self.render_as(form, messages, vars)
+    }
+
+    fn find_form(&self) -> Form {
+        let vars = Vars { tools: Some(calls::tools()), ..Vars::default() };
+        Form::find(self.plain, |form, messages| self.render_as(form, messages, &vars))
+    }
+
+    fn render_as(&self, form: Form, messages: &[Message], vars: &Vars) -> Result<String> {
         let mut context = serde_json::Map::new();
-        context.insert("messages".into(), messages.iter().map(Message::for_template).collect());
+        context.insert("messages".into(), form.messages(messages));
         // As in transformers, these two are defined even where there are none.
         context.insert("tools".into(), vars.tools.clone().unwrap_or_default());
         context.insert("documents".into(), serde_json::Value::Null);
@@ -142,6 +158,12 @@ impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Program").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// A value as Python's `json.dumps` writes it.
+pub(crate) fn dumps(value: &serde_json::Value) -> String {
+    let style = python::JsonStyle::default();
+    style.dumps(&Value::from_serialize(value)).unwrap_or_else(|_| value.to_string())
 }
 
 /// What `raise_exception` was called with.

@@ -1,11 +1,12 @@
 //! Chat templates: from a list of messages to the text of a prompt. A [`Template`] is one of three things: a Jinja template
 //! as models publish them, one of the built-in templates, or a NanoLLM-style JSON file. This file holds what the three have
 //! in common and the way to find one by name; the Jinja environment is in `jinja`, the JSON form in `nanollm`, the list of
-//! built-in templates in `builtin`, which one suits a model in `choose`. Nothing here knows tokens or reads models.
+//! built-in templates in `builtin`, which one suits a model in `choose`, how each wants calls in `calls`. Nothing here knows tokens or reads models.
 
 #![forbid(unsafe_code)]
 
 mod builtin;
+mod calls;
 mod choose;
 mod error;
 mod jinja;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use crate::calls::Knows;
 pub use crate::choose::{Choice, Clues, choose};
 pub use crate::error::{Error, FieldError, Result};
 pub use crate::jinja::Time;
@@ -214,7 +216,13 @@ impl Template {
         self.0.tool_spec.or(self.0.tool_call.is_some().then_some(ToolSpec::OpenAi))
     }
 
-    /// The text of the prompt for these messages.
+    /// What it writes of tools, given these variables.
+    pub fn knows_tools(&self, vars: &Vars) -> Knows {
+        calls::knows(self, vars)
+    }
+
+    /// The text of the prompt for these messages. An assistant's calls and reasoning are put as this template wants them:
+    /// arguments as objects or as text, under its own name for reasoning, and so on.
     pub fn render(&self, messages: &[Message], vars: &Vars) -> Result<String> {
         match &self.0.form {
             Form::Jinja(program) => program.render(messages, vars),

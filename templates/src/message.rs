@@ -1,5 +1,5 @@
 //! Messages in the shape of the OpenAI API, as programs and files hold them. Fields this crate does not know are kept for
-//! the template. How a template sees a message (arguments of calls as objects) is decided here too; nothing here renders.
+//! the template. How a template sees a message is decided in `calls`; nothing here renders.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -94,27 +94,6 @@ impl Message {
             Self::try_from(fields).map_err(|field| Error::Message { index, field })
         };
         list.into_iter().enumerate().map(message).collect()
-    }
-
-    /// The fields as a template sees them: as written, but the arguments of calls are objects even where a client sent
-    /// them as a string. A string that holds no object (a model's malformed call) stays what it is.
-    pub(crate) fn for_template(&self) -> Map<String, Value> {
-        let mut fields = Map::from(self.clone());
-        if let Some(Value::Array(calls)) = fields.get_mut("tool_calls") {
-            for call in calls {
-                parse_arguments(call.get_mut("function"));
-                parse_arguments(Some(call));
-            }
-        }
-        fields
-    }
-}
-
-fn parse_arguments(holder: Option<&mut Value>) {
-    if let Some(arguments) = holder.and_then(|h| h.get_mut("arguments"))
-        && let Some(object @ Value::Object(_)) = arguments.as_str().and_then(|s| serde_json::from_str(s).ok())
-    {
-        *arguments = object;
     }
 }
 

@@ -10,18 +10,27 @@ pub struct Detokenizer {
     held: Vec<u8>,
     /// Nothing was written yet, at the start of a text.
     at_start: bool,
+    /// Control tokens are text as well.
+    spelled: bool,
 }
 
 impl Detokenizer {
     pub(super) fn new(tokenizer: Tokenizer, at_start: bool) -> Self {
-        Self { tokenizer, held: Vec::new(), at_start }
+        Self { tokenizer, held: Vec::new(), at_start, spelled: false }
+    }
+
+    /// The same, but a control token gives its spelling: for those who read a model's marks.
+    pub fn spelling_control(self) -> Self {
+        Self { spelled: true, ..self }
     }
 
     /// The text that is complete now, maybe none. An id outside of the vocabulary gives nothing.
     pub fn push(&mut self, id: u32) -> String {
         let pieces = &self.tokenizer.0.pieces;
-        if matches!(pieces.kind(id), Kind::Control | Kind::Absent) {
-            return String::new();
+        match pieces.kind(id) {
+            Kind::Control if self.spelled => {}
+            Kind::Control | Kind::Absent => return String::new(),
+            _ => {}
         }
         pieces.write(id, self.at_start, &mut self.held);
         self.at_start = false;

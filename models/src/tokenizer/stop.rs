@@ -33,5 +33,11 @@ pub(super) fn tokens(given: impl IntoIterator<Item = u32>, pieces: &Pieces) -> V
     let mut seen = HashSet::new();
     let known = (0..pieces.len() as u32)
         .filter(|&id| pieces.kind(id) == Kind::Control && pieces.spelling(id).is_some_and(ends_turn));
-    given.into_iter().chain(known).filter(|&id| seen.insert(id)).collect()
+    // An answer of gpt-oss is several messages, and this ends one of them.
+    let spelled = |id: u32| pieces.spelling(id).unwrap_or_default();
+    let mut all: Vec<u32> = given.into_iter().chain(known).filter(|&id| seen.insert(id)).collect();
+    if all.iter().any(|&id| spelled(id) == "<|call|>") {
+        all.retain(|&id| spelled(id) != "<|end|>");
+    }
+    all
 }

@@ -15,6 +15,8 @@ mod json;
 mod llama;
 mod mistral;
 mod phi;
+mod placeholder;
+pub(crate) use placeholder::{told, translate};
 mod python;
 mod qwen;
 mod text;
@@ -60,6 +62,35 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments by name.
     pub arguments: Map<String, Value>,
+}
+
+impl ToolCall {
+    /// The call as it stands in a message, in the shape of the OpenAI API: with the arguments as JSON text.
+    pub fn to_json(&self) -> Value {
+        let arguments = Value::Object(self.arguments.clone()).to_string();
+        let mut call = Map::new();
+        call.extend(self.id.clone().map(|id| ("id".to_owned(), id.into())));
+        call.insert("type".to_owned(), "function".into());
+        let function = [("name".to_owned(), self.name.clone().into()), ("arguments".to_owned(), arguments.into())];
+        call.insert("function".to_owned(), Value::Object(function.into_iter().collect()));
+        Value::Object(call)
+    }
+
+    /// The call that stands in a message: its arguments may be an object or JSON text, and absent where there are none.
+    /// `None`: it has no name, or arguments that are no object.
+    pub fn from_json(call: &Value) -> Option<Self> {
+        let function = call.get("function").unwrap_or(call);
+        let name = function.get("name")?.as_str()?.to_owned();
+        let arguments = match function.get("arguments") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(arguments)) => arguments.clone(),
+            Some(Value::String(text)) if text.trim().is_empty() => Map::new(),
+            Some(Value::String(text)) => serde_json::from_str(text).ok()?,
+            Some(_) => return None,
+        };
+        let id = call.get("id").and_then(Value::as_str).map(str::to_owned);
+        Some(Self { id, name, arguments })
+    }
 }
 
 /// How a family of models writes calls and reasoning.
@@ -179,6 +210,11 @@ impl ToolFormat {
             Self::Gemma4 => &curly::GEMMA_4,
             Self::Phi4 => &phi::PHI,
         })
+    }
+
+    /// Whether models of this format may think before they answer.
+    pub(crate) fn has_reasoning(self) -> bool {
+        self.dialect().is_none_or(|dialect| !dialect.thoughts.is_empty())
     }
 
     /// Whether an answer to this prompt begins inside reasoning, because the prompt ends with the opening marker.

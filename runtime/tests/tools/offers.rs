@@ -1,0 +1,96 @@
+//! What is offered, how, and what is refused.
+
+use crate::common::{CHATML, options};
+use crate::{ask, drive, model, reply, with_tools};
+use nano_runtime::{ChatOptions, Error, GenerateOptions, Template, ToolChoice, ToolFormat};
+use serde_json::json;
+
+#[test]
+fn without_tools_calls_are_text() {
+    let call = "<tool_call>\n{\"name\": \"drive\", \"arguments\": {}}\n</tool_call>";
+    let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&call.replace("</tool_call>", "<|im_end|>")]);
+    let mut chat = model.chat(ChatOptions::default()).unwrap();
+    let (lines, output) = ask(&mut chat, "Go.");
+    assert_eq!(lines, ["text <tool_call>\n{\"name\": \"drive\", \"arguments\": {}}\n"]);
+    assert!(output.message.tool_calls.is_none());
+}
+
+#[test]
+fn tools_that_are_none_are_refused() {
+    let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[]);
+    for tools in [json!([{"type": "function"}]), json!([{"function": {"name": ""}}]), json!([3])] {
+        let options = ChatOptions { tools: tools.as_array().unwrap().clone(), ..ChatOptions::default() };
+        assert!(matches!(model.chat(options), Err(Error::Option { name: "tools", .. })), "{tools}");
+    }
+}
+
+#[test]
+fn a_choice_that_cannot_be_made_is_refused() {
+    let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &[]);
+    chat.user("Go.");
+    let choice = |choice: ToolChoice| GenerateOptions { tool_choice: choice, ..options() };
+    let named = chat.reply(&choice(ToolChoice::Named("fly".into())));
+    assert!(matches!(named.unwrap_err(), Error::Option { name: "tool_choice", .. }));
+    chat.set_tools(Vec::new()).unwrap();
+    chat.user("Go.");
+    assert!(matches!(
+        chat.reply(&choice(ToolChoice::Required)).unwrap_err(),
+        Error::Option { name: "tool_choice", .. }
+    ));
+}
+
+#[test]
+fn other_tools_change_the_prompt_and_the_same_ones_do_not() {
+    let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &["One.<|im_end|>", "Two.<|im_end|>"]);
+    ask(&mut chat, "Go.");
+    let rows = chat.num_rows();
+    chat.set_tools(vec![drive()]).unwrap();
+    chat.user("Again.");
+    let (_, output) = reply(&mut chat, &options());
+    assert_eq!(output.stats.reused_tokens, rows);
+    assert_eq!(chat.tools(), [drive()]);
+    assert_eq!(chat.tool_format(), Some(ToolFormat::Hermes));
+    chat.set_tools(Vec::new()).unwrap();
+    chat.user("And again.");
+    assert!(!chat.prompt().unwrap().contains("drive"));
+}
+
+#[test]
+fn a_template_that_knows_no_tools_has_them_told_in_words() {
+    let call = "{\"name\": \"drive\", \"parameters\": {\"speed\": 1}}<|im_end|>";
+    let (mut chat, _) = with_tools(Template::jinja("plain", CHATML).unwrap(), &[call, "Done.<|im_end|>"]);
+    chat.user("Go.");
+    let prompt = chat.prompt().unwrap();
+    assert!(prompt.starts_with("<|im_start|>system\n") && prompt.contains("drive"), "{prompt}");
+    let (lines, output) = reply(&mut chat, &options());
+    assert_eq!(lines, [r#"call call00000 drive {"speed":1}"#]);
+    let rows = chat.num_rows();
+    chat.append_message(crate::result(&output.message, 0, "went far"));
+    let prompt = chat.prompt().unwrap();
+    assert!(prompt.contains("went far") && !prompt.contains("<|im_start|>tool"), "{prompt}");
+    let (_, output) = reply(&mut chat, &options());
+    assert_eq!(output.stats.reused_tokens, rows);
+}
+
+#[test]
+fn a_call_that_must_be_made_is_made_whatever_the_model_would_say() {
+    for (name, choice) in [("required", ToolChoice::Required), ("named", ToolChoice::Named("drive".into()))] {
+        let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&"no ".repeat(400)]);
+        let mut chat = model.chat(ChatOptions { tools: vec![drive()], ..ChatOptions::default() }).unwrap();
+        chat.user("Go.");
+        let options = GenerateOptions { tool_choice: choice, max_new_tokens: 400, ..options() };
+        let (lines, output) = reply(&mut chat, &options);
+        assert!(lines[0].starts_with("call call00000 drive {"), "{name}: {lines:?} {output:?}");
+    }
+}
+
+#[test]
+fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
+    let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &["<tool_call>Well.<|im_end|>"]);
+    chat.user("Go.");
+    let before = chat.prompt().unwrap();
+    let options = GenerateOptions { tool_choice: ToolChoice::None, ..options() };
+    let (_, output) = reply(&mut chat, &options);
+    assert!(before.contains("drive"));
+    assert!(!output.text.contains("<tool_call>"), "{}", output.text);
+}
