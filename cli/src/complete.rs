@@ -5,9 +5,10 @@ use crate::constraint;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
 use crate::prompts::{Prompt, one_line_end, prompts};
-use crate::show::{Show, Step};
+use crate::show::Show;
 use crate::style::{Style, Terminals};
 use anyhow::{Result, ensure};
+use nano_runtime::RoundEvent;
 
 /// Continues every prompt by itself. The exit status.
 pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
@@ -30,7 +31,7 @@ pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, lo
         let (outcome, during) = show.turn(|| {
             let reply = model.complete(&text, &options)?;
             let stopper = reply.stopper();
-            Ok((reply.map(|event| event.map(Step::Answer)), stopper))
+            Ok((reply.map(|event| event.map(RoundEvent::Answer)), stopper))
         })?;
         show.end(&outcome, during)?;
         failed |= outcome.is_err();

@@ -10,6 +10,8 @@ pub struct Total {
     pub stats: Stats,
     /// Answers that led to another one, by the tools that they called.
     pub tool_rounds: usize,
+    /// Tokens of the conversation after the last answer.
+    pub tokens: usize,
     answers: usize,
     /// Tokens that the times of decoding speak of.
     decoded: f64,
@@ -25,6 +27,7 @@ impl Total {
         }
         let first = if self.answers == 0 { stats.first_token_time } else { self.stats.first_token_time };
         self.answers += 1;
+        self.tokens = stats.input_tokens + stats.reused_tokens + stats.output_tokens;
         self.decoded += stats.decode_rate() * stats.decode_time;
         self.stats.function_time += std::mem::take(&mut self.longest_call);
         let sum = self.stats;

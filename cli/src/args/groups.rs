@@ -43,7 +43,7 @@ pub struct AnswererArgs {
     /// held or told do not go with it. A key is taken from NANO_API_KEY or OPENAI_API_KEY
     #[arg(long, value_name = "URL", help_heading = MODEL, conflicts_with_all = [
         "quantization", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
-        "tool_format",
+        "tool_format", "min_new_tokens", "regex", "grammar",
     ])]
     pub engine: Option<String>,
     #[command(flatten)]
@@ -190,8 +190,8 @@ pub struct FunctionArgs {
     /// name at first [default: auto]
     #[arg(long, value_name = "CHOICE", value_parser = tool_choice, help_heading = FUNCTIONS)]
     pub tool_choice: Option<ToolChoice>,
-    /// How the model writes calls of tools, where its template does not tell
-    #[arg(long, value_name = "NAME", value_parser = tool_format, requires = "tools", help_heading = FUNCTIONS)]
+    /// How the model writes calls of tools and what it thinks, where its template does not tell
+    #[arg(long, value_name = "NAME", value_parser = tool_format, help_heading = FUNCTIONS)]
     pub tool_format: Option<ToolFormat>,
     /// How often in a turn the model may call tools and get what they return; then it must answer [default: 8]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = FUNCTIONS)]

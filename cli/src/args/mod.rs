@@ -41,7 +41,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     let matches = command().try_get_matches_from(args)?;
     match matches.subcommand_name() {
         Some(_) => Command::from_arg_matches(&matches),
-        None => Ok(Command::Chat(ChatArgs::from_arg_matches(&matches)?)),
+        None => Ok(Command::Chat(Box::new(ChatArgs::from_arg_matches(&matches)?))),
     }
 }
 
@@ -61,7 +61,7 @@ fn command() -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Chat with a model (what happens without a command)
-    Chat(ChatArgs),
+    Chat(Box<ChatArgs>),
     /// Continue a text, without a template
     Complete(CompleteArgs),
     /// Show a model's architecture, sizes, formats and memory plan; or what a device is and how fast its memory

@@ -11,7 +11,7 @@ fn parsed(line: &str) -> Command {
 
 fn chat(line: &str) -> ChatArgs {
     match parsed(line) {
-        Command::Chat(args) => args,
+        Command::Chat(args) => *args,
         other => panic!("{line}: {other:?}"),
     }
 }

@@ -14,7 +14,7 @@ use crate::stats::{Total, line};
 use crate::style::{Color, Style, Terminals};
 use anyhow::Result;
 use events::{Call, Line};
-use nano_runtime::{BotFunctions, CallReport, Event, Finish, Output, Stopper};
+use nano_runtime::{BotFunctions, CallReport, Error, Event, Finish, Output, RoundEvent, Stopper};
 use page::Page;
 use styles::Styles;
 
@@ -30,17 +30,6 @@ pub struct Show {
     functions: BotFunctions,
     pub interrupts: Interrupts,
     pub log: Log,
-}
-
-/// One thing that happens in a turn.
-pub enum Step {
-    Answer(Event),
-    /// What came of a call of a tool.
-    Result {
-        id: String,
-        report: CallReport,
-    },
-    Notice(String),
 }
 
 /// A turn that came to its end.
@@ -89,7 +78,7 @@ impl Show {
         start: impl FnOnce() -> nano_runtime::Result<(R, Stopper)>,
     ) -> Result<(nano_runtime::Result<Turn>, DuringReply)>
     where
-        R: Iterator<Item = nano_runtime::Result<Step>>,
+        R: Iterator<Item = nano_runtime::Result<RoundEvent>>,
     {
         let during = self.interrupts.reply();
         let outcome = match start() {
@@ -106,6 +95,9 @@ impl Show {
     pub fn end(&self, outcome: &nano_runtime::Result<Turn>, during: DuringReply) -> Result<()> {
         match outcome {
             Ok(turn) => self.done(turn)?,
+            Err(Error::RoundStopped) if !self.json => {
+                self.log.say_dim("(interrupted while functions were called: the turn was taken back)");
+            }
             Err(error) => self.error(error)?,
         }
         during.done();
@@ -146,13 +138,16 @@ impl Show {
         Ok(())
     }
 
-    fn steps(&self, steps: impl Iterator<Item = nano_runtime::Result<Step>>) -> Result<nano_runtime::Result<Turn>> {
+    fn steps(
+        &self,
+        steps: impl Iterator<Item = nano_runtime::Result<RoundEvent>>,
+    ) -> Result<nano_runtime::Result<Turn>> {
         let mut page = Page::new(self);
         let mut total = Total::default();
         let mut ended = None;
         for step in steps {
             match step {
-                Ok(Step::Answer(Event::Done(output))) => {
+                Ok(RoundEvent::Answer(Event::Done(output))) => {
                     page.end_answer()?;
                     total.answered(&output.stats);
                     let called = output.message.tool_calls.is_some();
@@ -161,12 +156,13 @@ impl Show {
                     }
                     ended = Some((output.finish, Some(output).filter(|_| !called)));
                 }
-                Ok(Step::Answer(event)) => self.event(&mut page, event)?,
-                Ok(Step::Result { id, report }) => {
-                    total.called(&report);
-                    page.result(&id, &report)?;
+                Ok(RoundEvent::Answer(event)) => self.event(&mut page, event)?,
+                Ok(RoundEvent::Result(result)) => {
+                    total.called(&result.report);
+                    page.result(&result.id, &result.report)?;
                 }
-                Ok(Step::Notice(text)) => self.log.note_dim(format_args!("({text})")),
+                Ok(RoundEvent::Notice(text)) => self.log.note_dim(format_args!("({text})")),
+                Ok(_) => {}
                 Err(error) => {
                     page.fail()?;
                     return Ok(Err(error));
@@ -176,7 +172,7 @@ impl Show {
         page.end()?;
         Ok(match ended {
             Some((finish, last)) => Ok(Turn { total, finish, last }),
-            None => Err(nano_runtime::Error::Stopped),
+            None => Err(Error::Stopped),
         })
     }
 
