@@ -1,0 +1,1 @@
+//! Rounds of a conversation with a local model: the same rounds, and rows that stay.
