@@ -35,7 +35,10 @@ fn a_pipe_gets_the_answer_and_a_program_all_of_it() {
     for args in [&["--json"][..], &["--json", "--disable-streaming"]] {
         let events = model.run(args, "hi\n").succeeded().events();
         assert_eq!(kinds(&events), ["reasoning", "text", "done"], "{args:?}");
-        assert_eq!((texts(&events, "reasoning").trim(), texts(&events, "text").as_str()), ("A greeting.", "Hello there!"));
+        assert_eq!(
+            (texts(&events, "reasoning").trim(), texts(&events, "text").as_str()),
+            ("A greeting.", "Hello there!")
+        );
     }
     let hidden = model.run(&["--json", "--no-reasoning"], "hi\n").succeeded().events();
     assert_eq!(kinds(&hidden), ["text", "done"]);
@@ -79,8 +82,7 @@ impl Robot {
         stuck["timeout"] = 60.into();
         let mut battery = shell("battery", &format!("{count}; echo 87; echo percent; echo of 12 V"));
         battery["parameters"] = json!({"type": "object", "properties": {"cell": {"type": "integer"}}});
-        let functions =
-            json!([battery, stuck, shell("broken", "echo no power >&2; exit 3"), shell("silent", "true")]);
+        let functions = json!([battery, stuck, shell("broken", "echo no power >&2; exit 3"), shell("silent", "true")]);
         let functions = model.dir.write("functions.json", functions.to_string());
         Self { model, functions, counter }
     }
@@ -106,7 +108,8 @@ impl Robot {
     }
 }
 
-const LOOK: &[&str] = &["Let me look.", "\n<tool_call>\n", "{\"name\": \"battery\", \"arguments\": {\"cell\": 2}}", "\n</tool_call>"];
+const LOOK: &[&str] =
+    &["Let me look.", "\n<tool_call>\n", "{\"name\": \"battery\", \"arguments\": {\"cell\": 2}}", "\n</tool_call>"];
 const FULL: &[&str] = &["It is", " full", "."];
 
 #[test]
@@ -128,7 +131,13 @@ fn a_call_its_result_and_the_answer_are_events() {
     let whole = robot.run(&["--json", "--disable-streaming"], "hi\n").succeeded().events();
     assert_eq!(kinds(&whole), ["text", "tool_call", "done", "tool_result", "text", "done"]);
     let hand = robot.run(&[], "/functions\n/call battery 1\nhi\n/history\n/stats\n").succeeded();
-    for word in ["battery(cell: int = None)", "87", "Let me look. battery({\"cell\":2})", "tool       87 percent", "tool_rounds"] {
+    for word in [
+        "battery(cell: int = None)",
+        "87",
+        "Let me look. battery({\"cell\":2})",
+        "tool       87 percent",
+        "tool_rounds",
+    ] {
         assert!(hand.stderr.contains(word), "{word}: {}", hand.stderr);
     }
 }
@@ -153,7 +162,9 @@ fn a_terminal_shows_calls_and_the_beginning_of_results() {
     let mut session = start(&robot.model, &robot.args(&[]), &[]);
     session.exp_string(PROMPT).unwrap();
     let shown = line(&mut session, "hi");
-    for text in ["Let me look.", "\x1b[36mbattery(cell=2)\x1b[0m\r\n", "\x1b[1;36m  → 87\r\n    percent …\x1b[0m\r\n", "It is"] {
+    for text in
+        ["Let me look.", "\x1b[36mbattery(cell=2)\x1b[0m\r\n", "\x1b[1;36m  → 87\r\n    percent …\x1b[0m\r\n", "It is"]
+    {
         assert!(shown.contains(text), "{text:?}: {shown:?}");
     }
     assert!(shown.contains("tool rounds: 1"), "{shown:?}");
@@ -172,7 +183,10 @@ fn several_calls_run_together_and_failures_are_told() {
     let robot = Robot::new(&[calls, FULL]);
     let events = robot.run(&["--json"], "hi\n").succeeded().events();
     let results: Vec<&Value> = events.iter().filter(|event| event["event"] == "tool_result").collect();
-    assert_eq!(results.iter().map(|r| r["name"].as_str().unwrap()).collect::<Vec<_>>(), ["silent", "broken", "nonesuch"]);
+    assert_eq!(
+        results.iter().map(|r| r["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["silent", "broken", "nonesuch"]
+    );
     assert_eq!((results[0]["returned"].clone(), results[0].get("failed")), (Value::Null, None));
     assert!(results[1]["failed"].as_str().unwrap().contains("no power"), "{results:?}");
     assert!(results[2]["failed"].as_str().unwrap().contains("nonesuch"), "{results:?}");
@@ -185,7 +199,8 @@ fn several_calls_run_together_and_failures_are_told() {
 
 #[test]
 fn rounds_have_an_end() {
-    let robot = Robot::new(&[LOOK, &[" again", "<tool_call>\n{\"name\": \"battery\", \"arguments\": {}}\n</tool_call>"], FULL]);
+    let robot =
+        Robot::new(&[LOOK, &[" again", "<tool_call>\n{\"name\": \"battery\", \"arguments\": {}}\n</tool_call>"], FULL]);
     let events = robot.run(&["--json"], "hi\n").succeeded().events();
     assert_eq!((robot.calls(), texts(&events, "text").ends_with("It is full.")), (2, true));
     std::fs::remove_file(&robot.counter).unwrap();
