@@ -7,33 +7,41 @@ use super::norm;
 use super::pool::Pool;
 use crate::{MAX_HEAD_DIM, NO_SLOT, Pairing, Row};
 
-/// cos and sin of every row of a step, for one set of frequencies: `[row][cos: dims/2, sin: dims/2]`.
+/// cos and sin of every row of a step. Layers that turn alike share a table.
 #[derive(Default)]
 pub struct Turns {
-    values: Vec<f32>,
-    /// Which frequencies these are for.
-    of: Option<*const f32>,
+    tables: Vec<Table>,
 }
 
-// SAFETY: the pointer is compared, never followed.
-unsafe impl Send for Turns {}
+/// The turns for one set of frequencies: `[row][cos: dims/2, sin: dims/2]`.
+struct Table {
+    frequencies: Vec<f32>,
+    factor: f32,
+    values: Vec<f32>,
+    /// Whether the values are those of the current step.
+    fresh: bool,
+}
 
 impl Turns {
     /// A new step: what was computed is of no use any more.
     pub fn forget(&mut self) {
-        self.of = None;
+        self.tables.iter_mut().for_each(|table| table.fresh = false);
     }
 
     /// The table for these frequencies, computed once a step.
     pub fn table(&mut self, rows: &[Row], frequencies: &[f32], factor: f32) -> &[f32] {
-        if self.of != Some(frequencies.as_ptr()) {
-            self.values.clear();
-            for row in rows {
-                turn(&mut self.values, row.position as f32, frequencies, factor);
-            }
-            self.of = Some(frequencies.as_ptr());
+        let known = |table: &Table| table.factor == factor && table.frequencies == frequencies;
+        let at = self.tables.iter().position(known).unwrap_or_else(|| {
+            self.tables.push(Table { frequencies: frequencies.into(), factor, values: Vec::new(), fresh: false });
+            self.tables.len() - 1
+        });
+        let table = &mut self.tables[at];
+        if !table.fresh {
+            table.values.clear();
+            rows.iter().for_each(|row| turn(&mut table.values, row.position as f32, frequencies, factor));
+            table.fresh = true;
         }
-        &self.values
+        &table.values
     }
 }
 
