@@ -1,7 +1,8 @@
 //! The whole border between the mathematics and a machine.
 
 use crate::{
-    After, Attend, Candidate, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows, Step,
+    After, Attend, Candidate, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows,
+    Step,
 };
 
 /// A machine that can run the block program.
@@ -17,6 +18,9 @@ pub trait Backend: Send + Sized + 'static {
     type Weight: Send;
     /// The pool of cache pages.
     type Pages: Send;
+
+    /// Why this machine does not run [`experts`](Backend::experts), if it does not.
+    const NO_EXPERTS: Option<&'static str> = None;
 
     // At load.
 
@@ -70,6 +74,17 @@ pub trait Backend: Send + Sized + 'static {
         w: &Linear<Self>,
         after: After,
         rows: Rows,
+    ) -> Result<()>;
+    /// `x += Σ factor · down(act(gate(norm(x))) · up(norm(x)))` over the experts of the greatest `logits` of each row, of
+    /// equals the first, and the shared expert. `h` is room for what is between the products: as many rows, `chosen`
+    /// times the experts' width and that of the shared one wide. Weights of experts that no row chose are not read.
+    fn experts(
+        &mut self,
+        x: &mut Self::Buf,
+        h: &mut Self::Buf,
+        norm: Option<&Norm<Self>>,
+        logits: &Self::Buf,
+        experts: &Experts<Self>,
     ) -> Result<()>;
     /// `out after= norm(x)`; `after` is `Store` or `Add`.
     fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;

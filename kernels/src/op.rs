@@ -67,6 +67,22 @@ pub enum After {
     Glu(Act),
 }
 
+/// Experts: gated MLPs of which each row goes through a few, which its logits choose.
+pub struct Experts<B: Backend> {
+    /// Gate and up of each expert, two equal parts.
+    pub up: Vec<B::Weight>,
+    /// Down of each expert; all are of one width.
+    pub down: Vec<B::Weight>,
+    /// (Up, down) of an expert that every row goes through. Its factor is the sigmoid of the logit after the others'.
+    pub shared: Option<(B::Weight, B::Weight)>,
+    /// Of the gates.
+    pub act: Act,
+    /// Experts that a row goes through; at most [`MAX_TOP_K`](crate::MAX_TOP_K).
+    pub chosen: usize,
+    /// Whether the factors of a row's experts are made to sum to 1; else they are shares of all experts' softmax.
+    pub normalize: bool,
+}
+
 /// Which rows of a step an operation works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {

@@ -4,7 +4,8 @@
 
 use crate::Step;
 use crate::{
-    After, Attend, Backend, Candidate, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows,
+    After, Attend, Backend, Candidate, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope,
+    Rows,
 };
 use std::cell::Cell;
 
@@ -104,6 +105,31 @@ impl Backend for Trace {
         Ok(())
     }
 
+    fn experts(
+        &mut self,
+        x: &mut TraceBuf,
+        h: &mut TraceBuf,
+        norm: Option<&Norm<Self>>,
+        logits: &TraceBuf,
+        e: &Experts<Self>,
+    ) -> Result<()> {
+        let count = e.up.len();
+        let of = |up: &String, down: &String| format!("{down} * Glu({:?}) {up}", e.act);
+        let last = |all: &[String]| all.last().cloned().unwrap_or_default();
+        let factors = if e.normalize { "factors sum to 1" } else { "shares of softmax" };
+        let norm = norm.map_or(String::new(), |norm| format!("{} of ", Self::norm(norm)));
+        let shared = e.shared.as_ref().map_or(String::new(), |(up, down)| format!(", shared {}", of(up, down)));
+        self.lines.push(format!(
+            "experts {} Add {} of {count} by {}, {factors}, the last {}{shared} * {norm}it, through {}",
+            x.name,
+            e.chosen,
+            logits.name,
+            of(&last(&e.up), &last(&e.down)),
+            h.name
+        ));
+        Ok(())
+    }
+
     fn norm(&mut self, out: &mut TraceBuf, x: &TraceBuf, norm: &Norm<Self>, after: After) -> Result<()> {
         self.lines.push(format!("norm {} {after:?} {} of {}", out.name, Self::norm(norm), x.name));
         Ok(())
@@ -195,6 +221,7 @@ mod tests {
         let norm = |weight, bias| Norm::<Trace> { kind: NormKind::Rms, weight, bias, eps: 1e-6 };
         let (mut x, mut y, plain) = (next(), next(), norm(next(), Some(next())));
         let (q_norm, k_norm, frequencies) = (Some(norm(next(), None)), Some(norm(next(), None)), next());
+        let mut h = next();
         let (pairing, dims, factor, heads, kv_heads, head_dim) = (Pairing::Halves, 2, 1.0, 2, 1, 4);
         let rope = Rope { pairing, dims, factor, heads, kv_heads, head_dim, frequencies, q_norm, k_norm };
         let a = Attend { heads, kv_heads, head_dim, scale: 0.5, window: Some(8), softcap: Some(50.0) };
@@ -202,10 +229,15 @@ mod tests {
         let mut kv = trace.pages(PageLayout { pages: 1, layers: 1, kv_heads, head_dim, format }).unwrap();
         let table = "table".to_string();
         let mut page = vec![1; kv.portable_bytes()];
+        let weights = |name: &str| vec!["other".to_string(), name.to_string()];
+        let shared = Some(("both".to_string(), "back".to_string()));
+        let (up, down) = (weights("up"), weights("down"));
+        let experts = Experts { up, down, shared, act: crate::Act::Silu, chosen: 1, normalize: true };
         trace
             .run(&Step::default(), Some(1), &mut |t| {
                 t.embed(&mut x, &table, 2.0, Some(&y))?;
                 t.norm(&mut y, &x, &plain, After::Add)?;
+                t.experts(&mut x, &mut h, Some(&plain), &y, &experts)?;
                 t.rope_store(&mut y, &x, &mut kv, 0, &rope)?;
                 t.attend(&mut y, &x, &kv, 0, a)?;
                 t.attend_all(&mut y, &x, Attend { window: None, softcap: None, ..a })?;
@@ -221,6 +253,7 @@ mod tests {
 run 0 rows, 0 logits
 embed b0[2x4] = 2 * table or a row of b1[2x4]
 norm b1[2x4] Add Rms norm b2[2x4] + bias eps 1e-6 of b0[2x4]
+experts b0[2x4] Add 1 of 2 by b1[2x4], factors sum to 1, the last down * Glu(Silu) up, shared back * Glu(Silu) both * Rms norm b2[2x4] + bias eps 1e-6 of it, through b7[2x4]
 rope_store layer 0: b1[2x4] from b0[2x4], 2|1|1 heads of 4, 2 turn Halves by b6[2x4] from 0 factor 1, q by Rms norm b4[2x4] eps 1e-6, k by Rms norm b5[2x4] eps 1e-6
 attend layer 0: b1[2x4] from b0[2x4] scale 0.5 window 8 softcap 50
 attend_all b1[2x4] from b0[2x4], 2|1|1 heads of 4, scale 0.5 window all

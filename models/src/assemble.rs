@@ -1,9 +1,9 @@
 //! A decoder from its parts: what `load.rs` found, with the options that the table asks for.
 
-use crate::decoder::{Decoder, Layer, Room};
+use crate::decoder::{self, Decoder, Layer, Room};
 use crate::spec::{LayerRope, Spec};
 use crate::{LoadOptions, Result, RopeSpec};
-use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope};
+use nano_kernels::{After, Attend, Backend, Experts, Linear, Norm, Precision, Rope};
 use std::collections::BTreeMap;
 
 /// What was loaded: matrices in the machine's layout, vectors still on the host.
@@ -25,9 +25,23 @@ pub struct Block<B: Backend> {
     pub out: Product<B>,
     pub attend_post: Option<Scale>,
     pub mlp_norm: Option<Scale>,
-    pub up: Product<B>,
-    pub down: Product<B>,
+    pub mlp: Mlp<B>,
     pub mlp_post: Option<Scale>,
+}
+
+/// A block's second half.
+pub enum Mlp<B: Backend> {
+    Dense {
+        up: Product<B>,
+        down: Product<B>,
+    },
+    Sparse {
+        router: B::Weight,
+        /// Of each expert.
+        up: Vec<B::Weight>,
+        down: Vec<B::Weight>,
+        shared: Option<(B::Weight, B::Weight)>,
+    },
 }
 
 /// A matrix with its bias.
@@ -98,10 +112,26 @@ impl<B: Backend> Assembler<'_, B> {
             out: self.linear(block.out)?,
             attend_post: self.opt_norm(block.attend_post)?,
             mlp_norm: self.opt_norm(block.mlp_norm)?,
-            up: self.linear(block.up)?,
-            after: if spec.gated { After::Glu(spec.act) } else { After::Act(spec.act) },
-            down: self.linear(block.down)?,
+            mlp: self.mlp(block.mlp)?,
             mlp_post: self.opt_norm(block.mlp_post)?,
+        })
+    }
+
+    fn mlp(&mut self, mlp: Mlp<B>) -> Result<decoder::Mlp<B>> {
+        let act = self.spec.act;
+        Ok(match mlp {
+            Mlp::Dense { up, down } => decoder::Mlp::Dense {
+                up: self.linear(up)?,
+                after: if self.spec.gated { After::Glu(act) } else { After::Act(act) },
+                down: self.linear(down)?,
+            },
+            Mlp::Sparse { router, up, down, shared } => {
+                let e = self.spec.experts.unwrap_or_default();
+                decoder::Mlp::Sparse {
+                    router: Linear { weight: router, bias: None },
+                    experts: Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize },
+                }
+            }
         })
     }
 

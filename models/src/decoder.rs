@@ -3,7 +3,7 @@
 use crate::load::{LoadOptions, Progress};
 use crate::spec::Spec;
 use crate::{Checkpoint, Result};
-use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope, Rows};
+use nano_kernels::{After, Attend, Backend, Experts, Linear, Norm, Precision, Rope, Rows};
 use std::collections::BTreeMap;
 
 /// A model: weights in the machine's own layout, and one room of standing buffers.
@@ -31,29 +31,41 @@ pub(crate) struct Layer<B: Backend> {
     pub attend_post: Option<Norm<B>>,
     /// `None`: the MLP reads what attention reads.
     pub mlp_norm: Option<Norm<B>>,
-    pub up: Linear<B>,
-    pub after: After,
-    pub down: Linear<B>,
+    pub mlp: Mlp<B>,
     /// Of what the MLP adds.
     pub mlp_post: Option<Norm<B>>,
 }
 
+/// The second half of a block.
+pub(crate) enum Mlp<B: Backend> {
+    Dense { up: Linear<B>, after: After, down: Linear<B> },
+    Sparse { router: Linear<B>, experts: Experts<B> },
+}
+
 /// Buffers that every step uses again.
 pub(crate) struct Room<B: Backend> {
-    x: B::Buf,         // rows x dim: the residual stream
-    qkv: B::Buf,       // rows x (heads + 2 kv_heads) head_dim
-    q: B::Buf,         // rows x heads head_dim
-    a: B::Buf,         // rows x heads head_dim
-    h: B::Buf,         // rows x hidden
+    x: B::Buf,   // rows x dim: the residual stream
+    qkv: B::Buf, // rows x (heads + 2 kv_heads) head_dim
+    q: B::Buf,   // rows x heads head_dim
+    a: B::Buf,   // rows x heads head_dim
+    h: B::Buf,   // rows x hidden
+    sparse: Option<Sparse<B>>,
     y: Option<B::Buf>, // rows x dim: what is normalised before it is added
     logits: B::Buf,    // logits_rows x vocab
+}
+
+/// Those of layers with experts.
+struct Sparse<B: Backend> {
+    logits: B::Buf, // rows x logits of experts
+    h: B::Buf,      // rows x what is between the products of a row's experts
 }
 
 impl<B: Backend> Room<B> {
     /// Values that one row takes in all buffers but the logits.
     pub fn width(spec: &Spec) -> usize {
         let post = if spec.post_norms() { spec.dim } else { 0 };
-        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.hidden + post
+        let sparse = spec.experts.map_or(0, |e| e.logits() + e.width());
+        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.dense_hidden() + sparse + post
     }
 
     pub fn new(b: &B, spec: &Spec, options: &LoadOptions) -> Result<Self> {
@@ -63,7 +75,14 @@ impl<B: Backend> Room<B> {
             qkv: b.buf(options.rows, spec.qkv(), Precision::Half)?,
             q: b.buf(options.rows, heads, Precision::Half)?,
             a: b.buf(options.rows, heads, Precision::Half)?,
-            h: b.buf(options.rows, spec.hidden, Precision::Half)?,
+            h: b.buf(options.rows, spec.dense_hidden(), Precision::Half)?,
+            sparse: match &spec.experts {
+                Some(e) => Some(Sparse {
+                    logits: b.buf(options.rows, e.logits(), Precision::Full)?,
+                    h: b.buf(options.rows, e.width(), Precision::Half)?,
+                }),
+                None => None,
+            },
             y: spec.post_norms().then(|| b.buf(options.rows, spec.dim, Precision::Full)).transpose()?,
             logits: b.buf(options.logits_rows, spec.vocab, Precision::Full)?,
         })
@@ -91,14 +110,23 @@ impl<B: Backend> Decoder<B> {
             b.linear(&mut room.qkv, &room.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
             b.rope_store(&mut room.q, &room.qkv, kv, i, &l.rope)?;
             b.attend(&mut room.a, &room.q, kv, i, l.attend)?;
-            if spec.parallel {
-                b.linear(&mut room.h, &room.x, mlp_norm, &l.up, l.after, Rows::All)?;
+            if let (true, Mlp::Dense { up, after, .. }) = (spec.parallel, &l.mlp) {
+                b.linear(&mut room.h, &room.x, mlp_norm, up, *after, Rows::All)?;
             }
             add(b, &mut room.x, &mut room.y, &l.out, &room.a, l.attend_post.as_ref())?;
-            if !spec.parallel {
-                b.linear(&mut room.h, &room.x, mlp_norm, &l.up, l.after, Rows::All)?;
+            match (&l.mlp, &mut room.sparse) {
+                (Mlp::Dense { up, after, down }, _) => {
+                    if !spec.parallel {
+                        b.linear(&mut room.h, &room.x, mlp_norm, up, *after, Rows::All)?;
+                    }
+                    add(b, &mut room.x, &mut room.y, down, &room.h, l.mlp_post.as_ref())?;
+                }
+                (Mlp::Sparse { router, experts }, Some(Sparse { logits, h })) => {
+                    b.linear(logits, &room.x, mlp_norm, router, After::Store, Rows::All)?;
+                    b.experts(&mut room.x, h, mlp_norm, logits, experts)?;
+                }
+                (Mlp::Sparse { .. }, None) => unreachable!("a model with experts has room for them"),
             }
-            add(b, &mut room.x, &mut room.y, &l.down, &room.h, l.mlp_post.as_ref())?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
         b.linear(&mut room.logits, &room.x, Some(&self.norm), head, After::Store, Rows::Logits)?;

@@ -2,12 +2,17 @@
 //! what is read together, and refuses what is left over. One tensor is in host memory at a time. How the parts become a
 //! decoder is in `assemble.rs`.
 
-use crate::assemble::{Block, Parts, Product, Scale};
-use crate::decoder::{Decoder, Room};
+mod experts;
+mod plan;
+
+pub use plan::{Plan, plan};
+
+use crate::assemble::{Block, Mlp, Parts, Product, Scale};
+use crate::decoder::Decoder;
 use crate::names::{self, Role};
 use crate::spec::Spec;
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
-use nano_kernels::{Backend, Format, HostTensor, NormKind, PAGE_ROWS};
+use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -33,24 +38,6 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
-/// The memory that a model will take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Bytes of packed weights.
-    pub weights_bytes: u64,
-    /// Bytes that one page of the cache takes.
-    pub page_bytes: u64,
-    /// Bytes of buffers.
-    pub workspace_bytes: u64,
-}
-
-impl Plan {
-    /// Bytes of cache for `rows` tokens.
-    pub fn kv_bytes(&self, rows: usize) -> u64 {
-        rows.div_ceil(PAGE_ROWS) as u64 * self.page_bytes
-    }
-}
-
 /// Matrices of a layer that are stacked and read together; the last is what the others are called where a file has them
 /// as one.
 type Stack = (&'static [Role], Option<Role>);
@@ -60,16 +47,24 @@ const GATED: Stack = (&[Role::Gate, Role::Up], Some(Role::GateUp));
 const PLAIN: Stack = (&[Role::Up], None);
 const DOWN: Stack = (&[Role::Down], None);
 
-/// The stacks of a layer.
-fn stacks(spec: &Spec) -> [Stack; 4] {
-    [QKV, OUT, if spec.gated { GATED } else { PLAIN }, DOWN]
+/// The stacks of a layer; one with experts has only the first two.
+fn stacks(spec: &Spec, layer: usize) -> Vec<Stack> {
+    let mlp = [if spec.gated { GATED } else { PLAIN }, DOWN];
+    [QKV, OUT].into_iter().chain(mlp.into_iter().filter(|_| !spec.each[layer].sparse)).collect()
+}
+
+/// What this checkpoint calls a role's `weight` or `bias`, or would.
+fn name(checkpoint: &dyn Checkpoint, spec: &Spec, role: Role, layer: usize, part: &str) -> Option<String> {
+    let (names, container) = (spec.arch.names, checkpoint.container());
+    let mut there = names::all(names, container, role, layer, part).filter(|name| checkpoint.info(name).is_some());
+    there.next().or_else(|| names::name(names, container, role, layer, part))
 }
 
 /// The roles of a stack as this checkpoint has them: one by one, or all in one.
 fn roles(checkpoint: &dyn Checkpoint, spec: &Spec, (parts, whole): Stack, layer: usize) -> Vec<Role> {
     let names = spec.arch.names;
     let has = |role| {
-        let name = names::name(names, checkpoint.container(), role, layer, "weight");
+        let name = name(checkpoint, spec, role, layer, "weight");
         name.is_some_and(|name| checkpoint.info(&name).is_some())
     };
     match whole.filter(|whole| names::has(names, *whole)) {
@@ -93,6 +88,7 @@ fn shape(spec: &Spec, role: Role) -> (usize, usize) {
         Role::GateUp => (2 * spec.hidden, spec.dim),
         Role::Gate | Role::Up => (spec.hidden, spec.dim),
         Role::Down => (spec.dim, spec.hidden),
+        role => experts::shape(spec.experts.unwrap_or_default(), spec.dim, role),
     }
 }
 
@@ -104,35 +100,9 @@ fn pieces(role: Role) -> usize {
 /// The format in which backend `B` will hold a tensor.
 fn target<B: Backend>(info: TensorInfo, quantization: Option<Quantization>, role: Role) -> Format {
     let vocabulary = matches!(role, Role::Embed | Role::Head);
+    // A rounded logit may choose another expert.
+    let quantization = quantization.filter(|_| !matches!(role, Role::Router | Role::SharedRouter));
     B::native(quantization.map_or(info.format, |q| q.format(info.cols, vocabulary)))
-}
-
-/// The memory that `checkpoint` will take on backend `B`. Reads no tensor data.
-pub fn plan<B: Backend>(
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    options: &LoadOptions,
-    pages: nano_kernels::PageLayout,
-) -> Result<Plan> {
-    let mut weights = 0;
-    let mut add = |role: Role, layer: usize| -> Result<()> {
-        let name = names::name(spec.arch.names, checkpoint.container(), role, layer, "weight").unwrap_or_default();
-        let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
-        let (format, pieces) = (target::<B>(info, options.quantization, role), pieces(role));
-        weights += (pieces * B::weight_bytes(format, info.rows / pieces, info.cols)) as u64;
-        Ok(())
-    };
-    add(Role::Embed, 0)?;
-    if !spec.tied {
-        add(Role::Head, 0)?;
-    }
-    for layer in 0..spec.layers {
-        for stack in stacks(spec) {
-            roles(checkpoint, spec, stack, layer).into_iter().try_for_each(|role| add(role, layer))?;
-        }
-    }
-    let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
-    Ok(Plan { weights_bytes: weights, page_bytes: B::page_bytes(&pages) as u64, workspace_bytes: 4 * buffers as u64 })
 }
 
 struct Loader<'a, B: Backend> {
@@ -162,6 +132,7 @@ pub fn load<B: Backend>(
     options: &LoadOptions,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Decoder<B>> {
+    experts::allowed::<B>(checkpoint, spec)?;
     let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
     let mut loader = Loader {
         checkpoint,
@@ -197,7 +168,7 @@ pub fn load<B: Backend>(
 
 impl<B: Backend> Loader<'_, B> {
     fn name(&self, role: Role, layer: usize, part: &str) -> Option<String> {
-        names::name(self.spec.arch.names, self.checkpoint.container(), role, layer, part)
+        name(self.checkpoint, self.spec, role, layer, part)
     }
 
     /// A tensor of a checked shape, marked as used.
@@ -237,12 +208,19 @@ impl<B: Backend> Loader<'_, B> {
         let attend_post = self.norm(Role::AttendPost, layer)?;
         let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
         let mlp_post = self.norm(Role::MlpPost, layer)?;
-        let [qkv, out, up, down] = stacks(self.spec).map(|stack| {
-            let roles = roles(self.checkpoint, self.spec, stack, layer);
-            self.linear(&roles, layer)
-        });
-        let (qkv, out, up, down) = (qkv?, out?, up?, down?);
-        Ok(Block { attend_norm, qkv, q_norm, k_norm, out, attend_post, mlp_norm, up, down, mlp_post })
+        let (qkv, out) = (self.stack(QKV, layer)?, self.stack(OUT, layer)?);
+        let mlp = match self.spec.each[layer].sparse {
+            true => self.experts(layer)?,
+            false => Mlp::Dense {
+                up: self.stack(if self.spec.gated { GATED } else { PLAIN }, layer)?,
+                down: self.stack(DOWN, layer)?,
+            },
+        };
+        Ok(Block { attend_norm, qkv, q_norm, k_norm, out, attend_post, mlp_norm, mlp, mlp_post })
+    }
+
+    fn stack(&mut self, stack: Stack, layer: usize) -> Result<Product<B>> {
+        self.linear(&roles(self.checkpoint, self.spec, stack, layer), layer)
     }
 
     /// A norm's parameters; `None` if the table names no such norm.
@@ -309,15 +287,7 @@ impl<B: Backend> Loader<'_, B> {
         for (role, name) in roles.iter().zip(&names) {
             let tensor = self.checkpoint.tensor(name)?.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
-            let to = target::<B>(info, self.options.quantization, *role);
-            let quantized = |format: Format| format.block_len() > 1;
-            if self.options.quantization.is_none() && to != tensor.format {
-                *self.converted.entry((tensor.format.name(), to.name())).or_default() += 1;
-            } else if to != tensor.format && quantized(to) && quantized(tensor.format) {
-                self.again.insert(tensor.format.name());
-            }
-            *self.formats.entry(kind(*role)).or_default().entry(to.name()).or_default() += 1;
-            let pieces = pieces(*role);
+            let (to, pieces) = (self.note(info, *role), pieces(*role));
             self.step_bytes += (pieces * B::weight_bytes(to, tensor.rows / pieces, tensor.cols)) as u64;
             let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
             parts.extend(split(tensor, pieces));
@@ -326,6 +296,19 @@ impl<B: Backend> Loader<'_, B> {
         drop(parts);
         names.iter().for_each(|name| self.done(name));
         Ok(weight)
+    }
+
+    /// The format in which a tensor will be held, noted for those who ask.
+    fn note(&mut self, info: TensorInfo, role: Role) -> Format {
+        let to = target::<B>(info, self.options.quantization, role);
+        let quantized = |format: Format| format.block_len() > 1;
+        if self.options.quantization.is_none() && to != info.format {
+            *self.converted.entry((info.format.name(), to.name())).or_default() += 1;
+        } else if to != info.format && quantized(to) && quantized(info.format) {
+            self.again.insert(info.format.name());
+        }
+        *self.formats.entry(kind(role)).or_default().entry(to.name()).or_default() += 1;
+        to
     }
 
     /// Refuses tensors that nobody used, and puts into words what the user should know.
@@ -371,15 +354,17 @@ fn split(tensor: HostTensor<'_>, pieces: usize) -> Vec<HostTensor<'_>> {
     if pieces == 1 {
         return vec![tensor];
     }
+    (0..pieces).map(|i| piece(&tensor, i, pieces)).collect()
+}
+
+/// One of `pieces` of a matrix.
+fn piece<'a>(tensor: &HostTensor<'a>, i: usize, pieces: usize) -> HostTensor<'a> {
     let (rows, bytes) = (tensor.rows / pieces, tensor.bytes.len() / pieces);
-    let piece = |i: usize| {
-        let bytes = match &tensor.bytes {
-            Cow::Borrowed(all) => Cow::Borrowed(&all[i * bytes..(i + 1) * bytes]),
-            Cow::Owned(all) => Cow::Owned(all[i * bytes..(i + 1) * bytes].to_vec()),
-        };
-        HostTensor { name: format!("{} ({}/{pieces})", tensor.name, i + 1), rows, bytes, ..tensor }
+    let bytes = match &tensor.bytes {
+        Cow::Borrowed(all) => Cow::Borrowed(&all[i * bytes..(i + 1) * bytes]),
+        Cow::Owned(all) => Cow::Owned(all[i * bytes..(i + 1) * bytes].to_vec()),
     };
-    (0..pieces).map(piece).collect()
+    HostTensor { name: format!("{} ({}/{pieces})", tensor.name, i + 1), rows, bytes, ..*tensor }
 }
 
 /// What a tensor is called in a summary.

@@ -30,9 +30,26 @@ pub enum Role {
     Down,
     /// Of what the MLP adds to the residual stream.
     MlpPost,
+    /// Logits of experts.
+    Router,
+    /// Matrices of one expert.
+    ExpertGate,
+    ExpertUp,
+    ExpertDown,
+    /// The same of all experts of a layer, one after the other.
+    ExpertGates,
+    ExpertUps,
+    /// Of each expert the gate, then the up.
+    ExpertGateUps,
+    ExpertDowns,
+    /// Logit of the expert that every row goes through.
+    SharedRouter,
+    SharedGate,
+    SharedUp,
+    SharedDown,
 }
 
-/// A role with its names, `{}` standing for the layer. `""`: this container has none.
+/// A role with its names, `{}` standing for the layer and `{e}` for the expert. `""`: this container has none.
 pub type Name = (Role, &'static str, &'static str);
 
 /// What nearly all families name alike.
@@ -91,6 +108,34 @@ pub const PHI2: &[Name] = &[
     (Role::Down, "model.layers.{}.mlp.fc2", "blk.{}.ffn_down"),
 ];
 
+/// Experts, one by one or all in one.
+pub const EXPERTS: &[Name] = &[
+    (Role::Router, "model.layers.{}.mlp.gate", "blk.{}.ffn_gate_inp"),
+    (Role::ExpertGate, "model.layers.{}.mlp.experts.{e}.gate_proj", "blk.{}.ffn_gate.{e}"),
+    (Role::ExpertUp, "model.layers.{}.mlp.experts.{e}.up_proj", "blk.{}.ffn_up.{e}"),
+    (Role::ExpertDown, "model.layers.{}.mlp.experts.{e}.down_proj", "blk.{}.ffn_down.{e}"),
+    (Role::ExpertGates, "", "blk.{}.ffn_gate_exps"),
+    (Role::ExpertUps, "", "blk.{}.ffn_up_exps"),
+    (Role::ExpertGateUps, "model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_up_exps"),
+    (Role::ExpertDowns, "model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps"),
+];
+
+/// Mixtral's as its authors named them.
+pub const MIXTRAL: &[Name] = &[
+    (Role::Router, "model.layers.{}.block_sparse_moe.gate", ""),
+    (Role::ExpertGate, "model.layers.{}.block_sparse_moe.experts.{e}.w1", ""),
+    (Role::ExpertUp, "model.layers.{}.block_sparse_moe.experts.{e}.w3", ""),
+    (Role::ExpertDown, "model.layers.{}.block_sparse_moe.experts.{e}.w2", ""),
+];
+
+/// An expert that every row goes through.
+pub const SHARED_EXPERT: &[Name] = &[
+    (Role::SharedRouter, "model.layers.{}.mlp.shared_expert_gate", "blk.{}.ffn_gate_inp_shexp"),
+    (Role::SharedGate, "model.layers.{}.mlp.shared_expert.gate_proj", "blk.{}.ffn_gate_shexp"),
+    (Role::SharedUp, "model.layers.{}.mlp.shared_expert.up_proj", "blk.{}.ffn_up_shexp"),
+    (Role::SharedDown, "model.layers.{}.mlp.shared_expert.down_proj", "blk.{}.ffn_down_shexp"),
+];
+
 /// Whether a table names a role at all.
 pub fn has(names: &[&[Name]], role: Role) -> bool {
     names.iter().copied().flatten().any(|(r, ..)| *r == role)
@@ -98,10 +143,22 @@ pub fn has(names: &[&[Name]], role: Role) -> bool {
 
 /// The name of a role's `weight` or `bias`; `None` if this container has no such thing.
 pub fn name(names: &[&[Name]], container: Container, role: Role, layer: usize, part: &str) -> Option<String> {
-    let (_, hf, gguf) = names.iter().copied().flatten().find(|(r, ..)| *r == role)?;
-    let stem = match container {
-        Container::HuggingFace => hf,
-        Container::Gguf => gguf,
-    };
-    (!stem.is_empty()).then(|| format!("{}.{part}", stem.replace("{}", &layer.to_string())))
+    all(names, container, role, layer, part).next()
+}
+
+/// All names that a role's `weight` or `bias` may have, the usual one first.
+pub fn all(
+    names: &[&[Name]],
+    container: Container,
+    role: Role,
+    layer: usize,
+    part: &str,
+) -> impl Iterator<Item = String> {
+    names.iter().copied().flatten().filter(move |(r, ..)| *r == role).filter_map(move |(_, hf, gguf)| {
+        let stem = match container {
+            Container::HuggingFace => hf,
+            Container::Gguf => gguf,
+        };
+        (!stem.is_empty()).then(|| format!("{}.{part}", stem.replace("{}", &layer.to_string())))
+    })
 }

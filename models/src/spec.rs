@@ -48,6 +48,8 @@ pub struct Spec {
     pub attend_scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
     pub attend_cap: Option<f32>,
+    /// The experts of the layers that have some.
+    pub experts: Option<ExpertSpec>,
     /// What differs from layer to layer; one for each.
     pub each: Vec<LayerSpec>,
     /// Factor on logits.
@@ -65,6 +67,35 @@ pub struct LayerSpec {
     pub window: Option<usize>,
     /// How it turns q and k.
     pub rope: LayerRope,
+    /// Whether it has experts in place of an MLP.
+    pub sparse: bool,
+}
+
+/// Sizes and options of experts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpertSpec {
+    /// Experts of a layer.
+    pub count: usize,
+    /// Of which each token goes through so many.
+    pub chosen: usize,
+    /// Width of an expert.
+    pub hidden: usize,
+    /// Width of the expert that every token goes through; 0 if there is none.
+    pub shared: usize,
+    /// Whether the factors of the chosen are made to sum to 1.
+    pub normalize: bool,
+}
+
+impl ExpertSpec {
+    /// Logits of a token.
+    pub fn logits(&self) -> usize {
+        self.count + usize::from(self.shared > 0)
+    }
+
+    /// Values between the products of a token's experts.
+    pub fn width(&self) -> usize {
+        self.chosen * self.hidden + self.shared
+    }
 }
 
 /// Which rotary embedding a layer has.
@@ -101,6 +132,17 @@ impl Spec {
             (spec.context, 1 << 31, "max_position_embeddings", "context_length"),
         ] {
             check((1..=most).contains(&n), hf, gguf, format!("is {n}; 1 to {most} is needed"))?;
+        }
+        if let Some(e) = &spec.experts {
+            const WIDTH: (&str, &str) = ("moe_intermediate_size", "expert_feed_forward_length");
+            for (n, least, most, (hf, gguf)) in [
+                (e.count, 1, 1 << 12, ("num_experts|num_local_experts", "expert_count")),
+                (e.chosen, 1, e.count.min(nano_kernels::MAX_TOP_K), ("num_experts_per_tok", "expert_used_count")),
+                (e.hidden, 1, 1 << 22, WIDTH),
+                (e.shared, 0, 1 << 22, ("shared_expert_intermediate_size", "expert_shared_feed_forward_length")),
+            ] {
+                check((least..=most).contains(&n), hf, gguf, format!("is {n}; {least} to {most} is needed"))?;
+            }
         }
         let per = spec.heads % spec.kv_heads;
         check(
@@ -170,6 +212,11 @@ impl Spec {
     /// Whether what branches add is normalised.
     pub(crate) fn post_norms(&self) -> bool {
         names::has(self.arch.names, Role::AttendPost)
+    }
+
+    /// Width of the MLPs of layers without experts; 0 if all have some.
+    pub(crate) fn dense_hidden(&self) -> usize {
+        if self.each.iter().all(|layer| layer.sparse) { 0 } else { self.hidden }
     }
 
     /// Outputs of the stacked q, k and v.

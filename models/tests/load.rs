@@ -2,9 +2,10 @@
 //! warning. The right one, to begin with, loads.
 
 use nano_kernels::Format;
+use nano_kernels::KvFormat;
 use nano_kernels::cpu::Cpu;
 use nano_models::testing::{GgufWriter, TestTensor};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint};
+use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint, plan};
 use std::path::Path;
 
 const DIM: usize = 32;
@@ -150,4 +151,58 @@ fn numbers_that_make_no_model_are_refused() {
     fails(scaled("llama3"), &["llama.rope.scaling.type"]);
     fails(scaled("longrope"), &["llama.rope.scaling.type"]);
     fails(scaled("linear"), &["llama.rope.scaling.factor", "is missing"]);
+}
+
+/// With three experts of width 16 in place of the MLP, in one of the ways that files keep them.
+fn sparse(stacked: bool) -> Vec<TestTensor> {
+    let mut all = tensors();
+    all.retain(|t| !["ffn_gate.", "ffn_up.", "ffn_down."].iter().any(|part| t.name.contains(part)));
+    all.push(tensor("blk.0.ffn_gate_inp.weight", 3, DIM));
+    for (part, rows, cols) in [("gate", 16, DIM), ("up", 16, DIM), ("down", DIM, 16)] {
+        match stacked {
+            true => all.push(tensor(&format!("blk.0.ffn_{part}_exps.weight"), 3 * rows, cols)),
+            false => all.extend((0..3).map(|e| tensor(&format!("blk.0.ffn_{part}.{e}.weight"), rows, cols))),
+        }
+    }
+    all
+}
+
+fn sparse_numbers(count: u32, used: u32) -> GgufWriter {
+    let width = numbers("llama").value("llama.expert_feed_forward_length", 16u32);
+    width.value("llama.expert_count", count).value("llama.expert_used_count", used)
+}
+
+#[test]
+fn experts_are_found_in_both_forms_and_named_where_they_are_not() {
+    for stacked in [true, false] {
+        assert_eq!(load(sparse_numbers(3, 2), sparse(stacked), None), Ok(vec![]));
+        for i in tensors().len() - 3..sparse(stacked).len() {
+            let (mut less, mut wrong) = (sparse(stacked), sparse(stacked));
+            let name = less.remove(i).name;
+            let word = if name.contains("gate_inp") { "blk.0.ffn_gate" } else { &name };
+            // Where nothing of one form is left, the other may be meant.
+            let words: &[&str] = if stacked { &["missing", word] } else { &["missing", "blk.0.ffn_"] };
+            fails(load(sparse_numbers(3, 2), less, None), words);
+            wrong[i] = tensor(&name, 7, DIM);
+            fails(load(sparse_numbers(3, 2), wrong, None), &[&name, "7 x 32"]);
+        }
+    }
+    for used in [0, 4] {
+        fails(load(sparse_numbers(3, used), sparse(true), None), &["expert_used_count", "1 to 3"]);
+    }
+}
+
+#[test]
+fn a_step_reads_the_chosen_experts_only() {
+    let bytes = sparse(true).into_iter().fold(sparse_numbers(3, 1), GgufWriter::tensor).bytes();
+    let checkpoint = checkpoint::from_bytes(Path::new("m.gguf"), bytes).unwrap();
+    let spec = Spec::read(&*checkpoint).unwrap();
+    let options = LoadOptions { quantization: None, rows: 4, logits_rows: 1, threads: 1 };
+    let mut cpu = Cpu::new(1).unwrap();
+    let decoder = Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| ()).unwrap();
+    // Rows are packed by 16: the head, attention, router; gate, up and down of an expert.
+    let (others, expert) = (4 * DIM as u64 * (48 + 64 + 32 + 16), 4 * DIM as u64 * 48);
+    assert_eq!(decoder.step_bytes(), others + expert);
+    let plan = plan::<Cpu>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16)).unwrap();
+    assert_eq!(plan.weights_bytes, others + 3 * expert);
 }

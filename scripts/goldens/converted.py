@@ -10,7 +10,7 @@ import transformers
 
 from . import tokenizer
 
-GAINS = {"q_proj": 1.5, "k_proj": 1.5, "qkv_proj": 1.3, "down_proj": 1.5, "fc2": 1.5, "lm_head": 2.0}
+GAINS = {"gate": 2.0, "q_proj": 1.5, "k_proj": 1.5, "qkv_proj": 1.3, "down_proj": 1.5, "fc2": 1.5, "lm_head": 2.0}
 
 
 def random_weights(config, seed):
@@ -32,9 +32,27 @@ def random_weights(config, seed):
         elif part == "embed_tokens":
             values *= 0.15 if gemma else 0.4
         else:
-            values *= GAINS.get(part, 1.0) / math.sqrt(tensor.shape[1])
+            values *= GAINS.get(part, 1.0) / math.sqrt(tensor.shape[-1])
         weights[name] = torch.from_numpy(values.astype(np.float32))
     return weights
+
+
+def one_by_one(weights, kind):
+    """Experts as checkpoints had them before transformers 5: each matrix by itself, Mixtral's under names of their own."""
+    gate, up, down = ("w1", "w3", "w2") if kind == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+    out = {}
+    for name, tensor in weights.items():
+        mlp = name.replace(".mlp.", ".block_sparse_moe.") if kind == "mixtral" else name
+        stem = mlp.rsplit(".", 1)[0]
+        if name.endswith(".experts.gate_up_proj"):
+            for i, pair in enumerate(tensor):
+                for part, half in zip((gate, up), pair.chunk(2)):
+                    out[f"{stem}.{i}.{part}.weight"] = half.contiguous()
+        elif name.endswith(".experts.down_proj"):
+            out |= {f"{stem}.{i}.{down}.weight": matrix.contiguous() for i, matrix in enumerate(tensor)}
+        else:
+            out[mlp] = tensor
+    return out
 
 
 def write_gguf(path, variant, folder):

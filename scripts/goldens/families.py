@@ -76,6 +76,24 @@ def stablelm(about, **config):
     return family(about, "stablelm", "StableLmForCausalLM", **{**defaults, "qk_layernorm": False, **config})
 
 
+def experts(about, kind, model, one_by_one=True, **config):
+    defaults = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1e6, "num_experts_per_tok": 2, "num_hidden_layers": 2}
+    defaults |= {"intermediate_size": 32, "output_router_logits": False}
+    return family(about, kind, model, **{**defaults, **config}) | {"one_by_one": one_by_one}
+
+
+def qwen2_moe(about, **config):
+    defaults = {"num_experts": 6, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 48, "norm_topk_prob": False}
+    defaults |= {"decoder_sparse_step": 1, "mlp_only_layers": [], "use_sliding_window": False}
+    return experts(about, "qwen2_moe", "Qwen2MoeForCausalLM", **{**defaults, **config})
+
+
+def qwen3_moe(about, **config):
+    defaults = {"num_experts": 8, "moe_intermediate_size": 16, "norm_topk_prob": True, "head_dim": 16, "attention_bias": False}
+    defaults |= {"decoder_sparse_step": 1, "mlp_only_layers": [], "use_sliding_window": False, "num_experts_per_tok": 3}
+    return experts(about, "qwen3_moe", "Qwen3MoeForCausalLM", **{**defaults, **config})
+
+
 NO_SCALING = {"rope_scaling": None}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 16.0, "beta_slow": 1.0}
 
@@ -201,6 +219,27 @@ FAMILIES = {
     ),
     "stablelm": stablelm("stablelm 2 1.6B: layer norms, biases on q, k and v, rope on a part of each head"),
     "stablelm-parallel": stablelm("stablelm with parallel blocks and without biases", use_qkv_bias=False, use_parallel_residual=True),
+    "mixtral": experts(
+        "mixtral: experts one by one, factors that sum to 1",
+        "mixtral",
+        "MixtralForCausalLM",
+        num_local_experts=4,
+        sliding_window=None,
+        tests_against={"num_experts_per_tok": 1},
+    ),
+    "qwen2-moe": qwen2_moe(
+        "qwen2-moe: an expert for every token with a gate of its own, shares of all experts' softmax",
+        tests_against={"norm_topk_prob": True},
+    ),
+    "qwen2-moe-mixed": qwen2_moe(
+        "qwen2-moe with layers without experts: every second has some, but not those of mlp_only_layers",
+        in_gguf=False,
+        num_hidden_layers=4,
+        decoder_sparse_step=2,
+        mlp_only_layers=[3],
+    ),
+    "qwen3-moe": qwen3_moe("qwen3-moe: norms of the heads of q and k", tests_against={"norm_topk_prob": False}),
+    "new-qwen3-moe": qwen3_moe("qwen3-moe with the experts of a layer in one matrix, as transformers 5 has them", one_by_one=False),
     "new-gemma3": gemma3(
         "gemma3 as transformers 5 writes it: rope_parameters by layer type, layer_types, dtype; heads scaled by another number",
         in_gguf=False,

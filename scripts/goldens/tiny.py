@@ -40,6 +40,8 @@ def write_seed(folder, name, variant, seed):
     config = variant["config"]
     family = variant.get("family", False)
     weights = (converted if family else checkpoint).random_weights(config, [seed, *name.encode()])
+    if variant.get("one_by_one"):
+        weights = converted.one_by_one(weights, config["model_type"])
     blocks = checkpoint.quantize(weights, variant["gguf_types"]) if variant["gguf_types"] else {}
     storage = checkpoint.DTYPES[variant["storage"]]
     weights = {n: w.to(storage).to(torch.float32) for n, w in weights.items()}

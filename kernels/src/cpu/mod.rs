@@ -23,7 +23,7 @@ mod transfer;
 
 pub use lanes::Isa;
 
-use crate::{After, Attend, Backend, Candidate, Error, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
+use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
 use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
 use check::{check, in_pool, sees, shape, whole_page};
 use pack::{Kind, Packed};
@@ -35,6 +35,7 @@ pub struct Cpu {
     pool: pool::Pool,
     panel: linear::Panel,
     scratch: Vec<linear::Scratch>,
+    choices: linear::experts::Room,
     attend: attend::Room,
     encoder: attend::all::Encoder,
     turns: rope::Turns,
@@ -92,6 +93,7 @@ impl Cpu {
             pool,
             panel: Default::default(),
             scratch,
+            choices: Default::default(),
             attend: Default::default(),
             encoder: Default::default(),
             turns: Default::default(),
@@ -224,6 +226,51 @@ impl Backend for Cpu {
             after,
         };
         linear::linear(&mut self.pool, self.isa, &mut self.panel, &mut self.scratch, product);
+        Ok(())
+    }
+
+    fn experts(
+        &mut self,
+        x: &mut Buf,
+        h: &mut Buf,
+        norm: Option<&Norm<Self>>,
+        logits: &Buf,
+        e: &Experts<Self>,
+    ) -> Result<()> {
+        let (rows, count, shared) = (self.step.rows.len(), e.up.len(), e.shared.as_ref());
+        let fits = |up: &Weight, down: &Weight| {
+            let [gate, value] = &up.parts[..] else { return false };
+            let ends = (up.cols, down.rows, down.parts.len()) == (x.cols, x.cols, 1);
+            ends && gate.rows == down.cols && value.rows == down.cols
+        };
+        let hidden = e.down.first().map_or(0, |down| down.cols);
+        let width = e.chosen * hidden + shared.map_or(0, |(_, down)| down.cols);
+        assert!((1..=count.min(MAX_TOP_K)).contains(&e.chosen), "no more experts are chosen than there are");
+        assert!(
+            e.down.len() == count && e.up.iter().zip(&e.down).all(|(up, down)| fits(up, down)),
+            "experts are whole"
+        );
+        assert!(e.down.iter().all(|down| down.cols == hidden), "experts are of one width");
+        assert!(shared.is_none_or(|(up, down)| fits(up, down)), "the shared expert is whole");
+        assert!(logits.cols == count + usize::from(shared.is_some()), "each expert has a logit");
+        assert!(norm.is_none_or(|n| n.weight.data.len() == x.cols) && h.cols == width, "experts' buffers fit");
+        assert!([&*x, &*h, logits].iter().all(|buf| buf.data.len() >= rows * buf.cols), "rows fit the buffers");
+        let mixture = linear::experts::Mixture {
+            x: &mut x.data[..rows * x.cols],
+            norm: norm.map(Norm::view),
+            h: &mut h.data[..rows * width],
+            logits: &logits.data,
+            rows,
+            up: &e.up,
+            down: &e.down,
+            shared: shared.map(|(up, down)| (up, down)),
+            chosen: e.chosen,
+            normalize: e.normalize,
+            act: e.act,
+        };
+        let Cpu { isa, pool, panel, scratch, choices, .. } = self;
+        let mut machine = linear::experts::Machine { pool, isa: *isa, panel, scratch };
+        linear::experts::experts(&mut machine, choices, mixture);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::{Act, KvFormat, NO_SLOT, NormKind, PAGE_ROWS, Pairing, Pick, Row, Seq
 use std::borrow::Cow;
 
 mod attention;
+mod experts;
 mod pages;
 mod rows;
 

@@ -25,7 +25,9 @@ pub use step::{DECODE_ROWS, Sizes};
 pub use weight::Weight;
 
 use crate::format::{f16_to_f32, f32_to_f16};
-use crate::{After, Attend, Backend, Candidate, Error, Format, HostTensor, Linear, Norm, PageLayout, Precision};
+use crate::{
+    After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision,
+};
 use crate::{Result, Rope, Rows, Step};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -257,6 +259,8 @@ impl<D: Driver> Backend for Cuda<D> {
     type Weight = Weight;
     type Pages = Pages;
 
+    const NO_EXPERTS: Option<&'static str> = Some("this build runs models with experts on the CPU only: --device cpu");
+
     fn native(format: Format) -> Format {
         match format.native() {
             Format::F32 | Format::Bf16 => Format::F16,
@@ -380,6 +384,10 @@ impl<D: Driver> Backend for Cuda<D> {
         rows: Rows,
     ) -> Result<()> {
         self.launch_linear(out, x, norm, w, after, rows)
+    }
+
+    fn experts(&mut self, _: &mut Buf, _: &mut Buf, _: Option<&Norm<Self>>, _: &Buf, _: &Experts<Self>) -> Result<()> {
+        Err(Error::Unsupported(Self::NO_EXPERTS.unwrap_or_default().to_string()))
     }
 
     fn norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {

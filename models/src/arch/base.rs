@@ -36,6 +36,7 @@ pub fn base(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> R
         local_rope: None,
         attend_scale: 1.0 / (head_dim as f32).sqrt(),
         attend_cap: None,
+        experts: None,
         each: vec![LayerSpec::default(); layers.min(MOST_LAYERS)],
         logit_scale: 1.0,
         logit_cap: None,

@@ -1,10 +1,10 @@
 //! Llama 1, 2, 3, TinyLlama, SmolLM, SmolLM2 and other models of the same make; Mistral, which adds a sliding window;
-//! SmolLM3, some of whose layers have no rope.
+//! Mixtral, which has experts; SmolLM3, some of whose layers have no rope.
 
-use super::{Arch, base, slide};
+use super::{Arch, base, experts, slide};
 use crate::names;
 use crate::spec::{LayerRope, Spec};
-use crate::{Checkpoint, Result};
+use crate::{Checkpoint, Container, Result};
 use nano_kernels::Pairing;
 
 pub static LLAMA: Arch = Arch {
@@ -12,7 +12,7 @@ pub static LLAMA: Arch = Arch {
     hf: &["llama"],
     gguf: &["llama"],
     spec: llama,
-    names: &[names::COMMON, names::PRE_NORMS],
+    names: &[names::COMMON, names::PRE_NORMS, names::EXPERTS],
     ignored: &["rotary_emb.inv_freq"],
     pairing: (Pairing::Halves, Pairing::Adjacent),
 };
@@ -20,6 +20,16 @@ pub static LLAMA: Arch = Arch {
 /// GGUF files of Mistral models call themselves llama, and most leave the window out.
 pub static MISTRAL: Arch =
     Arch { name: "mistral", hf: &["mistral", "ministral"], gguf: &["mistral"], spec: mistral, ..LLAMA };
+
+/// GGUF files of Mixtral call themselves llama, too.
+pub static MIXTRAL: Arch = Arch {
+    name: "mixtral",
+    hf: &["mixtral"],
+    gguf: &[],
+    spec: mixtral,
+    names: &[names::COMMON, names::PRE_NORMS, names::MIXTRAL, names::EXPERTS],
+    ..LLAMA
+};
 
 pub static SMOLLM3: Arch = Arch { name: "smollm3", hf: &["smollm3"], gguf: &["smollm3"], spec: smollm3, ..LLAMA };
 
@@ -29,6 +39,9 @@ fn llama(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Resu
     // config.json of a Llama may carry a window that its authors' code does not use.
     let window = c.opt_usize("", "attention.sliding_window")?;
     slide(&mut spec, c, window, |_| true)?;
+    if checkpoint.container() == Container::Gguf {
+        experts(&mut spec, checkpoint, (true, true))?;
+    }
     Ok(spec)
 }
 
@@ -37,6 +50,12 @@ fn mistral(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Re
     let c = checkpoint.config();
     let window = c.opt_usize("sliding_window", "attention.sliding_window")?;
     slide(&mut spec, c, window, |_| true)?;
+    Ok(spec)
+}
+
+fn mixtral(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+    let mut spec = mistral(arch, checkpoint, vocab)?;
+    experts(&mut spec, checkpoint, (true, true))?;
     Ok(spec)
 }
 

@@ -2,6 +2,7 @@
 //! called. None has code that runs in a step.
 
 mod base;
+mod experts;
 mod gemma;
 mod granite;
 mod llama;
@@ -14,6 +15,7 @@ use crate::names::Name;
 use crate::spec::Spec;
 use crate::{Checkpoint, Config, Container, Error, Result};
 use base::{act, base, has, slide};
+use experts::experts;
 use nano_kernels::Pairing;
 
 /// An architecture's table.
@@ -54,9 +56,12 @@ impl std::fmt::Debug for Arch {
 pub const ALL: &[&Arch] = &[
     &llama::LLAMA,
     &llama::MISTRAL,
+    &llama::MIXTRAL,
     &llama::SMOLLM3,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN2_MOE,
+    &qwen::QWEN3_MOE,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,

@@ -1,6 +1,7 @@
-//! Qwen 2 and 2.5, whose q, k and v have biases; Qwen 3, whose heads of q and k are normalised.
+//! Qwen 2 and 2.5, whose q, k and v have biases; Qwen 3, whose heads of q and k are normalised; both with
+//! experts.
 
-use super::{Arch, base, slide};
+use super::{Arch, base, experts, slide};
 use crate::names;
 use crate::spec::Spec;
 use crate::{Checkpoint, Result};
@@ -23,6 +24,31 @@ pub static QWEN3: Arch = Arch {
     names: &[names::COMMON, names::PRE_NORMS, names::HEAD_NORMS],
     ..QWEN2
 };
+
+pub static QWEN2_MOE: Arch = Arch {
+    name: "qwen2-moe",
+    hf: &["qwen2_moe"],
+    gguf: &["qwen2moe"],
+    spec: |arch, checkpoint, vocab| sparse(arch, checkpoint, vocab, (false, false)),
+    names: &[names::COMMON, names::PRE_NORMS, names::EXPERTS, names::SHARED_EXPERT],
+    ..QWEN2
+};
+
+pub static QWEN3_MOE: Arch = Arch {
+    name: "qwen3-moe",
+    hf: &["qwen3_moe"],
+    gguf: &["qwen3moe"],
+    // GGUF files are all of models whose factors sum to 1.
+    spec: |arch, checkpoint, vocab| sparse(arch, checkpoint, vocab, (false, true)),
+    names: &[names::COMMON, names::PRE_NORMS, names::HEAD_NORMS, names::EXPERTS],
+    ..QWEN2
+};
+
+fn sparse(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize, normalize: (bool, bool)) -> Result<Spec> {
+    let mut spec = spec(arch, checkpoint, vocab)?;
+    experts(&mut spec, checkpoint, normalize)?;
+    Ok(spec)
+}
 
 fn spec(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
     let mut spec = base(arch, checkpoint, vocab)?;

@@ -8,6 +8,7 @@
 //! `acc = fma(f32(Σ q·a), d·da, acc)`, then with a minimum `acc = fma(m, da·Σa, acc)`; Q4 takes 8·Σa off the integer
 //! sum; Q6K does it for each half of a group, with 32·Σa of that half. Float weights: `acc = fma(w, x, acc)`, k in order.
 
+pub mod experts;
 mod panel;
 mod sweep;
 
@@ -106,6 +107,7 @@ pub fn linear(pool: &mut Pool, isa: Isa, panel: &mut Panel, scratch: &mut [Scrat
                 first,
                 out: &out,
                 outs,
+                to: None,
                 rows,
                 after,
                 // SAFETY: `thread` is below the number of scratches and its own.
@@ -133,6 +135,12 @@ fn locate(parts: &[Packed], mut block: usize) -> (&Packed, usize, usize) {
 struct Out(*mut f32);
 // SAFETY: every thread writes outputs of its own blocks.
 unsafe impl Sync for Out {}
+impl Out {
+    /// The output from a later value on.
+    fn after(&self, values: usize) -> Out {
+        Out(self.0.wrapping_add(values))
+    }
+}
 
 struct Rooms(*mut Scratch);
 // SAFETY: every thread takes the scratch of its own number.
@@ -156,6 +164,8 @@ struct Block<'a> {
     out: &'a Out,
     /// Columns of the output.
     outs: usize,
+    /// Under `After::Add`: to which rows of the output the rows are added, and times what; `None`: to their own.
+    to: Option<&'a [experts::Choice]>,
     rows: usize,
     after: After,
     scratch: &'a mut Scratch,
@@ -226,6 +236,11 @@ impl Block<'_> {
                 None => y,
             };
             let y = biased(y, from);
+            if let Some(to) = self.to {
+                let out = self.out.0.add(to[row].row as usize * self.outs + from);
+                let sum = L::fma(L::splat(to[row].factor), y, load_some::<L>(out, valid));
+                return store_some::<L>(out, sum, valid);
+            }
             let out = self.out.0.add(row * self.outs + from);
             let y = match (self.after, up) {
                 (After::Store, _) => y,

@@ -67,6 +67,20 @@ pub struct View {
 unsafe impl Sync for View {}
 
 impl View {
+    /// The same panel without its first tiles.
+    pub fn from_tile(self, tile: usize) -> View {
+        let at = self.at(tile * TILE_ROWS, 0);
+        View {
+            floats: self.floats.wrapping_add(tile * TILE_ROWS * self.cols),
+            values: self.values.wrapping_add(at * GROUP),
+            scales: self.scales.wrapping_add(at),
+            offsets: self.offsets.wrapping_add(at),
+            sums: self.sums.wrapping_add(at),
+            firsts: self.firsts.wrapping_add(at),
+            cols: self.cols,
+        }
+    }
+
     /// Index of (row, group) in the per-group arrays.
     #[inline(always)]
     pub fn at(&self, row: usize, group: usize) -> usize {

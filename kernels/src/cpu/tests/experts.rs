@@ -1,0 +1,157 @@
+//! `experts`: against plain arithmetic, equal on every machine, and the same for a row alone.
+
+use super::*;
+
+struct Mixture {
+    format: Format,
+    dim: usize,
+    hidden: usize,
+    shared: Option<usize>,
+    chosen: usize,
+    normalize: bool,
+    /// (Gate, up, down) of each expert; the shared one's last.
+    weights: Vec<[HostTensor<'static>; 3]>,
+    factors: Vec<f32>,
+}
+
+impl Mixture {
+    fn new(random: &mut Random, format: Format, count: usize, hidden: usize, shared: Option<usize>) -> Mixture {
+        let dim = if format.block_len() > 1 { 256 } else { 40 };
+        let widths: Vec<usize> = std::iter::repeat_n(hidden, count).chain(shared).collect();
+        let mut tensor = |rows, cols| {
+            let bytes = random.weight(format, rows, cols);
+            HostTensor::new("w", format, rows, cols, Cow::Owned(bytes)).unwrap()
+        };
+        let weights = widths.iter().map(|w| [tensor(*w, dim), tensor(*w, dim), tensor(dim, *w)]).collect();
+        let factors = random.floats(dim);
+        Mixture { format, dim, hidden, shared, chosen: 2, normalize: true, weights, factors }
+    }
+
+    fn count(&self) -> usize {
+        self.weights.len() - usize::from(self.shared.is_some())
+    }
+
+    fn run(&self, isa: Isa, threads: usize, x: &[f32], logits: &[f32]) -> Vec<f32> {
+        let mut cpu = Cpu::with_isa(threads, isa).unwrap();
+        let rows = x.len() / self.dim;
+        let mut up: Vec<Weight> = self.weights.iter().map(|w| cpu.weight(&w[..2]).unwrap()).collect();
+        let mut down: Vec<Weight> = self.weights.iter().map(|w| cpu.weight(&w[2..]).unwrap()).collect();
+        let shared = self.shared.map(|_| (up.pop().unwrap(), down.pop().unwrap()));
+        let experts = Experts { up, down, shared, act: Act::Silu, chosen: self.chosen, normalize: self.normalize };
+        let width = self.chosen * self.hidden + self.shared.unwrap_or(0);
+        let guarded = |values: &[f32], cols: usize| [values, &vec![GUARD; cols]].concat();
+        let norm =
+            Norm { kind: NormKind::Rms, weight: filled(&mut cpu, self.dim, &self.factors), bias: None, eps: 1e-5 };
+        let logits = filled(&mut cpu, self.weights.len(), logits);
+        let mut h = filled(&mut cpu, width, &guarded(&vec![0.0; rows * width], width));
+        let mut out = filled(&mut cpu, self.dim, &guarded(x, self.dim));
+        cpu.run(&step(rows), None, &mut |cpu| cpu.experts(&mut out, &mut h, Some(&norm), &logits, &experts)).unwrap();
+        let guards = out.data[rows * self.dim..].iter().chain(&h.data[rows * width..]);
+        assert!(guards.into_iter().all(|g| *g == GUARD), "a store past the last row");
+        out.data[..rows * self.dim].to_vec()
+    }
+
+    /// What is added to each row.
+    fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+        let weights: Vec<[Vec<f32>; 3]> = self.weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
+        let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
+            w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()
+        };
+        let mut added = Vec::new();
+        for (x, logits) in x.chunks_exact(self.dim).zip(logits.chunks_exact(self.weights.len())) {
+            let square = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / self.dim as f64;
+            let scale = 1.0 / (square + 1e-5).sqrt();
+            let x: Vec<f64> = x.iter().zip(&self.factors).map(|(x, w)| *x as f64 * scale * *w as f64).collect();
+            let (own, last) = logits.split_at(self.count());
+            let all: f64 = own.iter().map(|l| (*l as f64).exp()).sum();
+            let mut shares: Vec<(usize, f64)> = own.iter().map(|l| (*l as f64).exp() / all).enumerate().collect();
+            shares.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+            shares.truncate(self.chosen);
+            if self.normalize {
+                let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+                shares.iter_mut().for_each(|(_, share)| *share /= sum);
+            }
+            shares.extend(last.iter().map(|l| (self.count(), 1.0 / (1.0 + (-*l as f64).exp()))));
+            let mut y = vec![0.0; self.dim];
+            for (expert, share) in shares {
+                let [gate, up, down] = &weights[expert];
+                let (gate, up) = (product(gate, &x), product(up, &x));
+                let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                y.iter_mut().zip(product(down, &h)).for_each(|(y, d)| *y += share * d);
+            }
+            added.extend(y);
+        }
+        added
+    }
+}
+
+#[test]
+fn experts_are_near_the_exact_ones_and_equal_on_every_machine() {
+    let mut random = Random::new(31);
+    for (format, limit) in FORMATS {
+        let quantized = format.block_len() > 1;
+        let (hidden, other) = if quantized { (256, 512) } else { (24, 37) };
+        for (rows, count, chosen, shared, normalize) in [
+            (1, 5, 2, None, true),
+            (2, 3, 3, Some(other), false),
+            (9, 2, 1, None, false),
+            (21, 7, 3, Some(other), true),
+        ] {
+            let mut mixture = Mixture::new(&mut random, format, count, hidden, shared);
+            (mixture.chosen, mixture.normalize) = (chosen, normalize);
+            let (dim, width) = (mixture.dim, mixture.weights.len());
+            let x = random.floats(rows * dim);
+            // Small enough numbers that no single expert is all.
+            let logits: Vec<f32> = random.floats(rows * width).iter().map(|l| 2.0 * l).collect();
+            let what = format!("{} {rows} rows, {chosen} of {count}", mixture.format);
+            let scalar = mixture.run(Isa::Scalar, 1, &x, &logits);
+            let exact = mixture.exact(&x, &logits);
+            let added: Vec<f32> = scalar.iter().zip(&x).map(|(y, x)| y - x).collect();
+            let e = error(&added, &exact);
+            // Two products deep; what is added was rounded with what was there.
+            assert!(e < (8.0 * limit).max(1e-10), "{what}: error {e:e}");
+            for isa in Isa::available() {
+                for threads in [1, 2, 3] {
+                    let y = mixture.run(isa, threads, &x, &logits);
+                    assert!(y == scalar, "{what}: {} with {threads} threads differs", isa.name());
+                }
+            }
+            // However a prompt is cut, the same bits.
+            for cut in [1, rows / 2] {
+                let (mut y, mut from) = (Vec::new(), 0);
+                while from < rows {
+                    let to = rows.min(from + cut.max(1));
+                    y.extend(mixture.run(Isa::best(), 2, &x[from * dim..to * dim], &logits[from * width..to * width]));
+                    from = to;
+                }
+                assert!(y == scalar, "{what}: {cut} rows at a time differ");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_equal_experts_the_first_are_chosen_and_the_others_are_not_read() {
+    let mut random = Random::new(32);
+    let mut mixture = Mixture::new(&mut random, Format::F32, 20, 16, None);
+    let nan = f32::NAN.to_le_bytes().repeat(16 * mixture.dim);
+    for (i, weights) in mixture.weights.iter_mut().enumerate() {
+        if ![3, 17].contains(&i) {
+            weights.iter_mut().for_each(|w| w.bytes = Cow::Owned(nan.clone()));
+        }
+    }
+    let x = random.floats(3 * mixture.dim);
+    let mut row = vec![-1.0; 20];
+    [3, 17, 18, 19].iter().for_each(|i| row[*i] = 4.0);
+    for isa in Isa::available() {
+        let y = mixture.run(isa, 2, &x, &row.repeat(3));
+        assert!(y.iter().all(|y| y.is_finite()), "{}", isa.name());
+        assert!(y.iter().zip(&x).any(|(y, x)| y != x));
+    }
+    // A row whose logits are broken shows it, and only that row.
+    let mut logits = row.repeat(3);
+    logits[20..40].fill(f32::NAN);
+    let y = mixture.run(Isa::best(), 2, &x, &logits);
+    let broken: Vec<bool> = y.chunks_exact(mixture.dim).map(|row| row.iter().any(|y| y.is_nan())).collect();
+    assert_eq!(broken, [false, true, false]);
+}

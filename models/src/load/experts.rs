@@ -1,0 +1,162 @@
+//! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
+
+use super::{Loader, name, piece, target};
+use crate::assemble::Mlp;
+use crate::names::{self, Role};
+use crate::spec::{ExpertSpec, Spec};
+use crate::{Checkpoint, Error, Quantization, Result};
+use nano_kernels::{Backend, HostTensor};
+
+/// The matrices of an expert: what they are called alone, in a stack of all experts, and in a stack of gates and ups, where
+/// the number is their place in the pair.
+const MATRICES: [(Role, Role, Option<(Role, usize)>); 3] = [
+    (Role::ExpertGate, Role::ExpertGates, Some((Role::ExpertGateUps, 0))),
+    (Role::ExpertUp, Role::ExpertUps, Some((Role::ExpertGateUps, 1))),
+    (Role::ExpertDown, Role::ExpertDowns, None),
+];
+
+/// Where a matrix of an expert lies: one of equal pieces of a tensor.
+struct Source {
+    role: Role,
+    name: String,
+    piece: usize,
+    pieces: usize,
+}
+
+/// Refuses experts where the backend does not run them.
+pub fn allowed<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec) -> Result<()> {
+    match (B::NO_EXPERTS, spec.experts) {
+        (Some(why), Some(_)) => Err(Error::file(checkpoint.path(), why)),
+        _ => Ok(()),
+    }
+}
+
+/// Rows and columns of a role's weight.
+pub fn shape(e: ExpertSpec, dim: usize, role: Role) -> (usize, usize) {
+    match role {
+        Role::Router => (e.count, dim),
+        Role::ExpertGate | Role::ExpertUp => (e.hidden, dim),
+        Role::ExpertDown => (dim, e.hidden),
+        Role::ExpertGates | Role::ExpertUps => (e.count * e.hidden, dim),
+        Role::ExpertGateUps => (2 * e.count * e.hidden, dim),
+        Role::ExpertDowns => (e.count * dim, e.hidden),
+        Role::SharedGate | Role::SharedUp => (e.shared, dim),
+        Role::SharedDown => (dim, e.shared),
+        _ => (1, dim),
+    }
+}
+
+/// The weights of a layer beside those of its experts: router, and up and down of the shared expert.
+pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
+    match spec.experts.unwrap_or_default().shared {
+        0 => [&[Role::Router], &[], &[]],
+        _ => [&[Role::Router, Role::SharedRouter], &[Role::SharedGate, Role::SharedUp], &[Role::SharedDown]],
+    }
+}
+
+/// Bytes that the experts of a layer take.
+pub fn bytes<B: Backend>(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    quantization: Option<Quantization>,
+    layer: usize,
+) -> Result<u64> {
+    let count = spec.experts.unwrap_or_default().count;
+    let mut bytes = 0;
+    for matrix in MATRICES {
+        for expert in 0..count {
+            let from = source(checkpoint, spec, layer, matrix, expert)?;
+            let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
+            let format = target::<B>(info, quantization, from.role);
+            bytes += B::weight_bytes(format, info.rows / from.pieces, info.cols) as u64;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Finds a matrix of an expert.
+fn source(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    layer: usize,
+    (alone, stack, pair): (Role, Role, Option<(Role, usize)>),
+    expert: usize,
+) -> Result<Source> {
+    let count = spec.experts.unwrap_or_default().count;
+    let find = |role: Role| {
+        let all = names::all(spec.arch.names, checkpoint.container(), role, layer, "weight");
+        // Transformers 5 keeps stacks as bare parameters, which have no `weight`.
+        all.map(|name| name.replace("{e}", &expert.to_string()))
+            .flat_map(|name| [name.strip_suffix(".weight").unwrap_or_default().to_string(), name])
+            .find(|name| checkpoint.info(name).is_some())
+    };
+    if let Some(name) = find(stack) {
+        return Ok(Source { role: stack, name, piece: expert, pieces: count });
+    }
+    if let Some((role, place)) = pair
+        && let Some(name) = find(role)
+    {
+        return Ok(Source { role, name, piece: 2 * expert + place, pieces: 2 * count });
+    }
+    if let Some(name) = find(alone) {
+        return Ok(Source { role: alone, name, piece: 0, pieces: 1 });
+    }
+    let usual = [stack, alone].into_iter().find_map(|role| name(checkpoint, spec, role, layer, "weight"));
+    let usual = usual.unwrap_or_default().replace("{e}", &expert.to_string());
+    Err(crate::arch::missing(checkpoint, &usual))
+}
+
+impl<B: Backend> Loader<'_, B> {
+    /// Router, experts and shared expert of a layer.
+    pub fn experts(&mut self, layer: usize) -> Result<Mlp<B>> {
+        let [router, shared_up, shared_down] = beside(self.spec);
+        let router = self.weight(router, layer)?;
+        let e = self.spec.experts.unwrap_or_default();
+        let before = self.step_bytes;
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        let mut open = Vec::new();
+        for expert in 0..e.count {
+            let matrix = |i: usize| source(self.checkpoint, self.spec, layer, MATRICES[i], expert);
+            let [gate, value, back] = [matrix(0)?, matrix(1)?, matrix(2)?];
+            up.push(self.pieces(&[gate, value], &mut open)?);
+            down.push(self.pieces(&[back], &mut open)?);
+        }
+        open.iter().for_each(|name| self.done(name));
+        // A token reads the chosen ones only.
+        self.step_bytes = before + (self.step_bytes - before) * e.chosen as u64 / e.count as u64;
+        let shared = match e.shared {
+            0 => None,
+            _ => Some((self.weight(shared_up, layer)?, self.weight(shared_down, layer)?)),
+        };
+        Ok(Mlp::Sparse { router, up, down, shared })
+    }
+
+    /// Pieces of tensors in the backend's layout. Stacks stay `open` until all experts have theirs.
+    fn pieces(&mut self, sources: &[Source], open: &mut Vec<String>) -> Result<B::Weight> {
+        let mut parts: Vec<HostTensor<'_>> = Vec::new();
+        for Source { role, name, piece: number, pieces } in sources {
+            let (checkpoint, threads) = (self.checkpoint, self.options.threads);
+            let missing = || crate::arch::missing(checkpoint, name);
+            let shape = super::shape(self.spec, *role);
+            if !self.used.contains(name) {
+                self.take(name, shape)?.ok_or_else(missing)?;
+            }
+            let tensor = checkpoint.tensor(name)?.ok_or_else(missing)?;
+            let info = checkpoint.info(name).ok_or_else(missing)?;
+            let to = match *number {
+                0 => self.note(info, *role),
+                _ => target::<B>(info, self.options.quantization, *role),
+            };
+            let part = piece(&tensor, *number, *pieces);
+            self.step_bytes += B::weight_bytes(to, part.rows, part.cols) as u64;
+            parts.push(if to == part.format { part } else { part.convert(to, threads)? });
+            if *pieces > 1 && !open.contains(name) {
+                open.push(name.clone());
+            }
+        }
+        let weight = self.backend.weight(&parts)?;
+        drop(parts);
+        sources.iter().filter(|source| source.pieces == 1).for_each(|source| self.done(&source.name));
+        Ok(weight)
+    }
+}
