@@ -175,7 +175,9 @@ fn sparse_numbers(count: u32, used: u32) -> GgufWriter {
 #[test]
 fn experts_are_found_in_both_forms_and_named_where_they_are_not() {
     for stacked in [true, false] {
-        assert_eq!(load(sparse_numbers(3, 2), sparse(stacked), None), Ok(vec![]));
+        for quantization in [None, Some(Quantization::Q8F16), Some(Quantization::Q4F16)] {
+            assert_eq!(load(sparse_numbers(3, 2), sparse(stacked), quantization), Ok(vec![]));
+        }
         for i in tensors().len() - 3..sparse(stacked).len() {
             let (mut less, mut wrong) = (sparse(stacked), sparse(stacked));
             let name = less.remove(i).name;

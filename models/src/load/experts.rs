@@ -7,12 +7,17 @@ use crate::spec::{ExpertSpec, Spec};
 use crate::{Checkpoint, Error, Quantization, Result};
 use nano_kernels::{Backend, HostTensor};
 
-/// The matrices of an expert: what they are called alone, in a stack of all experts, and in a stack of gates and ups, where
-/// the number is their place in the pair.
-const MATRICES: [(Role, Role, Option<(Role, usize)>); 3] = [
-    (Role::ExpertGate, Role::ExpertGates, Some((Role::ExpertGateUps, 0))),
-    (Role::ExpertUp, Role::ExpertUps, Some((Role::ExpertGateUps, 1))),
-    (Role::ExpertDown, Role::ExpertDowns, None),
+/// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
+struct Matrix {
+    alone: Role,
+    stack: Role,
+    pair: Option<(Role, usize)>,
+}
+
+const MATRICES: [Matrix; 3] = [
+    Matrix { alone: Role::ExpertGate, stack: Role::ExpertGates, pair: Some((Role::ExpertGateUps, 0)) },
+    Matrix { alone: Role::ExpertUp, stack: Role::ExpertUps, pair: Some((Role::ExpertGateUps, 1)) },
+    Matrix { alone: Role::ExpertDown, stack: Role::ExpertDowns, pair: None },
 ];
 
 /// Where a matrix of an expert lies: one of equal pieces of a tensor.
@@ -63,7 +68,7 @@ pub fn bytes<B: Backend>(
 ) -> Result<u64> {
     let count = spec.experts.unwrap_or_default().count;
     let mut bytes = 0;
-    for matrix in MATRICES {
+    for matrix in &MATRICES {
         for expert in 0..count {
             let from = source(checkpoint, spec, layer, matrix, expert)?;
             let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
@@ -75,13 +80,8 @@ pub fn bytes<B: Backend>(
 }
 
 /// Finds a matrix of an expert.
-fn source(
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    layer: usize,
-    (alone, stack, pair): (Role, Role, Option<(Role, usize)>),
-    expert: usize,
-) -> Result<Source> {
+fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
+    let Matrix { alone, stack, pair } = *matrix;
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {
         let all = names::all(spec.arch.names, checkpoint.container(), role, layer, "weight");
@@ -116,7 +116,7 @@ impl<B: Backend> Loader<'_, B> {
         let (mut up, mut down) = (Vec::new(), Vec::new());
         let mut open = Vec::new();
         for expert in 0..e.count {
-            let matrix = |i: usize| source(self.checkpoint, self.spec, layer, MATRICES[i], expert);
+            let matrix = |i: usize| source(self.checkpoint, self.spec, layer, &MATRICES[i], expert);
             let [gate, value, back] = [matrix(0)?, matrix(1)?, matrix(2)?];
             up.push(self.pieces(&[gate, value], &mut open)?);
             down.push(self.pieces(&[back], &mut open)?);

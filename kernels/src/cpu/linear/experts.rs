@@ -210,7 +210,7 @@ impl Group<'_> {
                 let run = choices.runs[n / blocks];
                 let parts = &self.up[run.expert].parts;
                 let job = Block {
-                    view: view.from_tile(run.place / TILE_ROWS),
+                    view: view.past(run.place / TILE_ROWS),
                     part: &parts[0],
                     gated: Some(&parts[1]),
                     block: n % blocks,
@@ -240,7 +240,7 @@ impl Group<'_> {
         m.pool.run(blocks, |block, thread| {
             for run in &choices.runs {
                 let job = Block {
-                    view: view.from_tile(run.place / TILE_ROWS),
+                    view: view.past(run.place / TILE_ROWS),
                     part: &self.down[run.expert].parts[0],
                     gated: None,
                     block,

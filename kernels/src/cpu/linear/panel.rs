@@ -67,8 +67,8 @@ pub struct View {
 unsafe impl Sync for View {}
 
 impl View {
-    /// The same panel without its first tiles.
-    pub fn from_tile(self, tile: usize) -> View {
+    /// The same panel without its first `tile` tiles.
+    pub fn past(self, tile: usize) -> View {
         let at = self.at(tile * TILE_ROWS, 0);
         View {
             floats: self.floats.wrapping_add(tile * TILE_ROWS * self.cols),
