@@ -42,7 +42,8 @@ const MARKS: &[&str] = &[
     "<|/tool_call|>",
 ];
 /// Words that end something, which a walk over letters would hardly find.
-const ENDS: &[&str] = &["\n</parameter>\n", "</parameter>\n", "</function>", "\"}", "\"]", ", \"", "null"];
+// A vocabulary of this kind must have a merge.
+const ENDS: &[&str] = &["~~", "\n</parameter>\n", "</parameter>\n", "</function>", "\"}", "\"]", ", \"", "null"];
 const EOS: u32 = 256;
 
 /// Which marks are control tokens.
@@ -68,7 +69,7 @@ fn tokenizer(marks: &[&str]) -> Tokenizer {
         pre: Some("gpt-2".into()),
         tokens,
         types,
-        merges: Vec::new(),
+        merges: vec!["~ ~".into()],
         eos: Some(EOS),
         stop: vec![EOS],
         ..GgufVocab::default()
@@ -389,15 +390,15 @@ fn arguments_that_do_not_fit_are_not_admitted() {
     let open = "<tool_call>\n<function=weather_code>\n<parameter=";
     for (format, good, bad) in [
         (ToolFormat::Json, r#"{"name": "weather_code", "arguments": {"x-1": "#, "\"1"),
-        (ToolFormat::Json, r#"{"name": "weather_code", "arguments": {"#, "\"y"),
-        (ToolFormat::Json, r#"{"name": "weather_code", "#, "\"parameters"),
+        (ToolFormat::Json, r#"{"name": "weather_code", "arguments": {""#, "y"),
+        (ToolFormat::Json, r#"{"name": "weather_code", ""#, "parameters"),
         (ToolFormat::Hermes, "<tool_call>\n{\"name\": \"p", "ong"),
         (ToolFormat::Gemma4, "<|tool_call>call:weather_code{code:<|\"|>AB-12", "x"),
         (ToolFormat::Gemma4, "<|tool_call>call:weather_code{x-1:1", "a"),
         (ToolFormat::FunctionGemma, "<start_function_call>call:weather{city:<escape>1234567890ab", "c"),
         (ToolFormat::Qwen, &format!("{open}x-1>\n1"), "a"),
         (ToolFormat::Qwen, &format!("{open}code>\nAB-123\n</parameter>\n</function>\n"), "<parameter"),
-        (ToolFormat::Qwen, "<tool_call>\n<function=weather>\n", "</function"),
+        (ToolFormat::Qwen, "<tool_call>\n<function=weather>\n<", "/function"),
         (
             ToolFormat::Qwen,
             "<tool_call>\n<function=weather>\n<parameter=city>\na\n</parameter>\n<parameter=unit>\n",
