@@ -187,6 +187,15 @@ pub enum Error {
         /// What happened, and what to do.
         problem: String,
     },
+    /// A call failed, and the program's hooks gave up the round that made it.
+    #[error("a call failed, and the round was taken back: {problem}")]
+    Call {
+        /// What happened: it names the function.
+        problem: String,
+    },
+    /// A round was stopped where nothing of it can stay.
+    #[error("the round was stopped while functions were called, and was taken back")]
+    RoundStopped,
     /// A file of functions that cannot be used.
     #[error("the functions file {} cannot be used: {problem}", path.display())]
     FunctionsFile {

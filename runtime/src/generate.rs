@@ -2,13 +2,13 @@
 //! them. The work is done elsewhere, by the worker.
 
 use crate::model::Shared;
-use crate::stream::{Bell, Reader};
+use crate::stream::{Bell, Reader, lock};
 use crate::{
     BotFunctions, CallReport, Constraint, Error, KvCache, Overflow, Result, Sampling, Stats, ToolCall, ToolChoice,
 };
 use nano_templates::Message;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// How to generate, and when to stop.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,17 +182,31 @@ pub(crate) enum Note {
 pub struct Stopper {
     flag: Arc<AtomicBool>,
     bell: Arc<Bell>,
+    /// What is stopped with it.
+    part: Arc<Mutex<Option<Stopper>>>,
 }
 
 impl Stopper {
     pub(crate) fn new(bell: Arc<Bell>) -> Self {
-        Self { flag: Arc::default(), bell }
+        Self { flag: Arc::default(), bell, part: Arc::default() }
     }
 
     /// Asks the generation to end within the step that is running. Text so far is kept.
     pub fn stop(&self) {
         self.flag.store(true, Ordering::Release);
         self.bell.ring();
+        if let Some(part) = &*lock(&self.part) {
+            part.stop();
+        }
+    }
+
+    /// From now on this stops a part as well: at once, if it was stopped already. It takes the place of the last one.
+    pub(crate) fn pass_on(&self, part: Stopper) {
+        let mut place = lock(&self.part);
+        if self.is_stopped() {
+            part.stop();
+        }
+        *place = Some(part);
     }
 
     /// Whether it was asked to.

@@ -37,6 +37,7 @@ mod functions;
 mod generate;
 mod info;
 mod inline;
+mod local;
 mod memory;
 mod model;
 mod offered;
@@ -59,6 +60,7 @@ mod shift_tests;
 mod stats;
 mod stop;
 mod stream;
+mod talks;
 mod tools;
 mod transcript;
 mod worker;
@@ -75,6 +77,7 @@ pub use functions::support as macros;
 pub use functions::{Argument, BotFunction, BotFunctions, CallReport, Closure, Parameter, Returned};
 pub use generate::{Event, Finish, GenerateOptions, Generation, Output, Stopper};
 pub use info::{Memory, ModelInfo};
+pub use local::LocalEngine;
 pub use model::NanoModel;
 pub use open::{LoadEvent, ModelOptions, choose_template};
 pub use overflow::Overflow;
@@ -85,6 +88,10 @@ pub use sample::Sampling;
 pub use saved::{SavedChat, Session};
 pub use session::Identity;
 pub use stats::Stats;
+pub use talks::{
+    AfterError, Chat, ChatHooks, Conversation, EngineConversation, HistoryConversation, Round, RoundEvent,
+    SharedMessages, ToolResult,
+};
 pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 
 // What the signatures above speak of, so that users need no other crate.

@@ -165,7 +165,7 @@ impl ReplyStream {
     }
 
     /// Ends it as if it had not been, and gives its cache back.
-    fn into_cache(self) -> KvCache {
+    pub(crate) fn into_cache(self) -> KvCache {
         match self.into_parts().1 {
             Ok(ended) => ended.cache,
             Err((_, cache)) => cache,

@@ -208,6 +208,15 @@ impl BotFunctions {
         Some(format!("{}{text}{}", self.prefix, self.suffix))
     }
 
+    /// What a model is told of a call that stands in no reply: its result or error, cut.
+    pub(crate) fn told(&self, report: &CallReport) -> String {
+        match &report.result {
+            Ok(None) => "done".to_owned(),
+            Ok(Some(text)) => cut(text, self.result_limit),
+            Err(why) => format!("error: {}", cut(why, self.result_limit)),
+        }
+    }
+
     /// A sentence about a function that is not here.
     fn unknown(&self, name: &str) -> String {
         let known: Vec<&str> = self.names().collect();
