@@ -53,8 +53,10 @@ impl Failure {
     pub(crate) fn again(&self, usual: Duration) -> Option<Duration> {
         match self {
             Failure::Broken(Broken::Refused | Broken::Closed) => Some(usual),
-            Failure::Status { status: 429 | 500 | 502 | 503 | 504, wait, .. } => {
-                Some(wait.unwrap_or(usual)).filter(|wait| *wait <= LONGEST_WAIT)
+            Failure::Status { status: 429 | 500 | 502 | 503 | 504, wait, refusal, .. } => {
+                let wait = Some(wait.unwrap_or(usual)).filter(|wait| *wait <= LONGEST_WAIT);
+                // A prompt that is too long will not get shorter, whatever the status.
+                wait.filter(|_| refusal.overflow(0).is_none())
             }
             _ => None,
         }
@@ -137,7 +139,8 @@ impl<'a> Site<'a> {
     /// An error with this site's name; the key is kept out of it, whoever wrote it there.
     pub(crate) fn error(&self, problem: impl Into<String>) -> Error {
         let mut problem = problem.into();
-        if let Some(key) = self.key {
+        // What is shorter is a word that stands for no key.
+        if let Some(key) = self.key.filter(|key| key.len() > 5) {
             problem = problem.replace(key, "(the key)");
         }
         Error::Engine { engine: self.base.to_owned(), problem }

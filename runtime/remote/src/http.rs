@@ -210,7 +210,11 @@ fn exchange(
     let mut reader = response.into_body().into_reader();
     let mut buffer = [0; 16 << 10];
     loop {
-        let count = reader.read(&mut buffer).map_err(|why| Broken::from(ureq::Error::from(why)))?;
+        let count = reader.read(&mut buffer).map_err(|why| match ureq::Error::from(why) {
+            error @ (ureq::Error::Protocol(_) | ureq::Error::Rustls(_)) => Broken::from(error),
+            // An end in the middle of a chunk has several names.
+            _ => Broken::Closed,
+        })?;
         if count == 0 || sender.send(Arrival::Bytes(buffer[..count].to_vec())).is_err() {
             return Ok(());
         }

@@ -2,7 +2,10 @@
 //! and all the ways in which it can go wrong. What real servers do is tried by `scripts/remote-check`.
 
 mod asking;
+mod cuts;
+mod errors;
 mod stand_in;
+mod stopping;
 mod streaming;
 mod strict;
 

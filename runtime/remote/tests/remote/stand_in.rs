@@ -21,12 +21,12 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub enum Reply {
     Bytes(Vec<u8>),
+    /// The same again and again, until the other side closes the connection.
+    Forever(Vec<u8>),
     /// A moment, so that what follows comes in a packet of its own.
     Pause,
     /// Until the other side closes the connection; it is noted that it did.
     UntilClosed,
-    /// With a reset instead of an orderly end.
-    Reset,
 }
 
 type Script = dyn Fn(&Seen, usize) -> Vec<Reply> + Send + Sync;
@@ -157,6 +157,10 @@ impl Inner {
                         return;
                     }
                 }
+                Reply::Forever(bytes) => {
+                    while stream.write_all(&bytes).is_ok() {}
+                    *self.closed.lock().unwrap() += 1;
+                }
                 Reply::Pause => std::thread::sleep(Duration::from_micros(300)),
                 Reply::UntilClosed => {
                     let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
@@ -166,8 +170,6 @@ impl Inner {
                     };
                     *self.closed.lock().unwrap() += usize::from(gone);
                 }
-                // Closed with bytes unread, a socket is reset: there are none, so that the other side only sees its end.
-                Reply::Reset => {}
             }
         }
         let _ = stream.shutdown(Shutdown::Both);
