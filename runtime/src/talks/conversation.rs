@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// Messages, and answers that join them.
 ///
 /// One answer is under way at most. Its [`Event::Done`] is read when its message has joined; an error is read when all of
-/// it is gone. Whatever else is done to the messages while an answer is under way ends it first, as if it had not been.
+/// it is gone. Whatever else is done to the messages while an answer is under way ends it first, as if it had not been; what
+/// was appended for an answer that ends so, or fails, may go with it.
 pub trait Conversation: Send {
     /// The messages, the system prompt among them.
     fn messages(&self) -> &[Message];

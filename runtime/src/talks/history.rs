@@ -7,7 +7,8 @@ use crate::{ChatHistory, Error, Event, GenerateOptions, Overflow, ReplyStream, R
 use nano_templates::Message;
 use serde_json::Value;
 
-/// A [`ChatHistory`] for a [`Chat`](crate::Chat): only what is new in a round is fed to the model.
+/// A [`ChatHistory`] for a [`Chat`](crate::Chat): only what is new in a round is fed to the model. The tools that it offers
+/// become those of the chat.
 pub struct HistoryConversation {
     history: ChatHistory,
     answer: Option<ReplyStream>,
@@ -95,7 +96,7 @@ impl Conversation for HistoryConversation {
         }
     }
 
-    fn begin(&mut self, prompt: Option<Vec<Message>>, _tools: &[Value], options: &GenerateOptions) -> Result<()> {
+    fn begin(&mut self, prompt: Option<Vec<Message>>, tools: &[Value], options: &GenerateOptions) -> Result<()> {
         self.give_up();
         if let Some(prompt) = prompt {
             return Err(Error::Option {
@@ -103,6 +104,9 @@ impl Conversation for HistoryConversation {
                 found: format!("{} messages", prompt.len()),
                 need: "a conversation that keeps its own rows is fed as it is; chat over an engine, or let the hook give none",
             });
+        }
+        if self.history.tools() != tools {
+            self.history.set_tools(tools.to_vec())?;
         }
         self.answer = Some(self.history.generate(options)?);
         Ok(())
