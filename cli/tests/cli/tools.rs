@@ -145,13 +145,9 @@ fn a_call_its_result_and_the_answer_are_events() {
     let whole = robot.run(&["--json", "--disable-streaming"], "hi\n").succeeded().events();
     assert_eq!(kinds(&whole), ["text", "tool_call", "done", "tool_result", "text", "done"]);
     let hand = robot.run(&[], "/functions\n/call battery 1\nhi\n/history\n/stats\n").succeeded();
-    for word in [
-        "battery(cell: int = None)",
-        "87",
-        "Let me look. battery({\"cell\":2})",
-        "tool       87 percent",
-        "tool_rounds",
-    ] {
+    for word in
+        ["battery(cell: int = None)", "87", "Let me look. battery(cell=2)", "tool       87 percent", "tool_rounds"]
+    {
         assert!(hand.stderr.contains(word), "{word}: {}", hand.stderr);
     }
 }
