@@ -189,6 +189,11 @@ impl KvCache {
         &self.pages
     }
 
+    /// Pages of 32 rows that no cache of the model holds.
+    pub fn free_pages(&self) -> usize {
+        self.pool.free()
+    }
+
     /// Notes that a step wrote the rows of these tokens, or that they were restored.
     pub(crate) fn wrote(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
@@ -278,7 +283,6 @@ impl PagePool {
     }
 
     /// Pages that nobody owns.
-    #[cfg(test)]
     fn free(&self) -> usize {
         let state = lock(&self.state);
         state.free.len() + self.pages - state.owners.len()

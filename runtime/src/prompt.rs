@@ -1,12 +1,40 @@
 //! From messages to the prompt that comes next: what the template is given, and what of its text was fed before.
 
-use crate::chat::{ChatHistory, State};
+use crate::chat::{ChatHistory, Said, State};
 use crate::segments::{Placed, Prompt, Segments, encode_start};
 use crate::{Error, Result};
 use nano_templates::{Content, Message, Vars};
 use serde_json::Value;
 
+/// What of a prompt was fed to a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fed {
+    /// So many tokens, about.
+    pub(crate) tokens: usize,
+    /// All that the conversation has was.
+    pub(crate) whole: bool,
+}
+
 impl ChatHistory {
+    /// What of this prompt was fed.
+    pub(crate) fn fed(&self, prompt: &str) -> Fed {
+        let (tokens, whole) = self.state.segments.in_prompt(prompt, &self.same());
+        Fed { tokens: tokens.min(self.num_rows()), whole }
+    }
+
+    /// Puts other messages in place of those there are. What was fed stays, for the next prompt to begin with as far as it
+    /// does.
+    pub(crate) fn put_messages(&mut self, messages: Vec<Message>) {
+        let State { messages: before, said, starts, settled, .. } = &mut self.state;
+        let same = before.iter().zip(&messages).take_while(|(a, b)| a == b).count();
+        // A reply that stands where it stood is looked for by its text.
+        let stands = |i: usize| before.get(i).zip(messages.get(i)).is_some_and(|(a, b)| a.role == b.role);
+        *said = (0..messages.len()).map(|i| if stands(i) { said[i].clone() } else { Said::default() }).collect();
+        starts.truncate((same + 1).min(messages.len()));
+        *settled = messages.len();
+        *before = messages;
+    }
+
     /// A system prompt with the description of the functions.
     pub(crate) fn with_functions(&self, system: Option<String>) -> Option<String> {
         if self.functions.is_empty() || !self.describe_functions {

@@ -140,6 +140,15 @@ impl Segments {
         (prompt.segments.list.len() == self.list.len()).then(|| Prompt { kept: self.len(), ..prompt })
     }
 
+    /// How many tokens, about, a text begins with, and whether it begins with all.
+    pub(crate) fn in_prompt(&self, text: &str, same: Same<'_>) -> (usize, bool) {
+        let prompt = self.begin(text, same);
+        let (at, known) = (prompt.ends.last().copied().unwrap_or(0), prompt.segments.list.len());
+        let Some(next) = self.list.get(known) else { return (prompt.kept, true) };
+        let common = common_text(&next.text, &text[at..]);
+        (prompt.kept + common * next.tokens.len() / next.text.len().max(1), false)
+    }
+
     /// As many of them as the text begins with.
     fn begin(&self, text: &str, same: Same<'_>) -> Prompt {
         let mut prompt = Prompt::default();

@@ -1,10 +1,11 @@
-//! What a conversation costs besides the model: the text of a reply, its calls, a turn on a long history, a fork. All of it
+//! What a conversation costs besides the model: the text of a reply, its calls, a turn on a long history, a fork, a round of tools. All of it
 //! runs on a machine that computes nothing, with the tokenizer of a model if one is named, whose decode step is then
 //! measured for comparison.
 //!
-//! `cargo bench -p nano-benches --bench history [-- [MODEL] [replies] [turns] [forks]]`
+//! `cargo bench -p nano-benches --bench history [-- [MODEL] [replies] [turns] [forks] [reading] [rounds]]`
 
 mod idle;
+mod tools;
 
 use idle::Idle;
 use nano_benches::{median, middle};
@@ -30,7 +31,7 @@ const HISTORIES: [usize; 6] = [0, 250, 500, 1000, 2000, 4000];
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    const PARTS: [&str; 3] = ["replies", "turns", "forks"];
+    const PARTS: [&str; 5] = ["replies", "turns", "forks", "reading", "rounds"];
     let args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     let (parts, paths): (Vec<String>, Vec<String>) = args.partition(|arg| PARTS.contains(&arg.as_str()));
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
@@ -49,6 +50,12 @@ fn main() -> Result<()> {
     }
     if wanted("forks") {
         bench.forks()?;
+    }
+    if wanted("reading") {
+        bench.reading()?;
+    }
+    if wanted("rounds") {
+        bench.rounds()?;
     }
     Ok(())
 }
@@ -165,8 +172,11 @@ impl Bench {
 
 /// A conversation of so many rows: questions of 10 words, answers of 80 tokens.
 fn chat(model: &NanoModel, rows: usize) -> Result<ChatHistory> {
-    let mut chat =
-        model.chat(ChatOptions { system_prompt: Some("You are a robot.".into()), ..ChatOptions::default() })?;
+    chat_with(model, rows, ChatOptions::default())
+}
+
+fn chat_with(model: &NanoModel, rows: usize, options: ChatOptions) -> Result<ChatHistory> {
+    let mut chat = model.chat(ChatOptions { system_prompt: Some("You are a robot.".into()), ..options })?;
     while chat.num_rows() < rows {
         chat.user(&PROSE[..60]);
         chat.reply(&GenerateOptions { max_new_tokens: 80, ..GenerateOptions::default() })?.wait()?;

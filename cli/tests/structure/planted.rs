@@ -111,13 +111,19 @@ fn dependencies() {
         ("nano-models", "nano-runtime"),
         ("nano-runtime", "nano-chat"),
         ("nano-kernels", "nano-emulator"),
+        ("nano-runtime", "nano-remote"),
+        ("nano-remote", "nano-models"),
         ("nano-new", "nano-kernels"),
     ] {
         assert_eq!(check(from, to, true).len(), 1, "{from} -> {to}");
     }
-    for (from, to) in
-        [("nano-runtime", "clap"), ("nano-chat", "minijinja"), ("nano-models", "cudarc"), ("nano-runtime", "tokio")]
-    {
+    for (from, to) in [
+        ("nano-runtime", "clap"),
+        ("nano-chat", "minijinja"),
+        ("nano-models", "cudarc"),
+        ("nano-runtime", "tokio"),
+        ("nano-runtime", "ureq"),
+    ] {
         assert_eq!(check(from, to, false).len(), 1, "{from} -> {to}");
     }
     assert!(check("nano-runtime", "nano-kernels", true).is_empty());

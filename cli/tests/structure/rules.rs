@@ -11,7 +11,7 @@ const RUNNER: &str = "runtime/src/runner.rs";
 const DECODER: &str = "models/src/decoder.rs";
 
 /// Which of the project's own crates a crate may name.
-const OWN: [(&str, &[&str]); 9] = [
+const OWN: [(&str, &[&str]); 10] = [
     ("nano-kernels", &[]),
     ("nano-emulator", &["nano-kernels"]),
     ("nano-interpreter", &["nano-kernels"]),
@@ -20,7 +20,8 @@ const OWN: [(&str, &[&str]); 9] = [
     // For its examples; cargo refuses the circle elsewhere.
     ("nano-macros", &["nano-runtime"]),
     ("nano-runtime", &["nano-kernels", "nano-macros", "nano-models", "nano-templates"]),
-    ("nano-chat", &["nano-kernels", "nano-models", "nano-templates", "nano-runtime"]),
+    ("nano-remote", &["nano-runtime"]),
+    ("nano-chat", &["nano-kernels", "nano-models", "nano-templates", "nano-runtime", "nano-remote"]),
     ("nano-benches", &["nano-kernels", "nano-models", "nano-runtime"]),
 ];
 
@@ -42,7 +43,7 @@ const OUTSIDE: [(&str, &[&str]); 15] = [
     ("tokenizers", &["nano-models"]),
     ("hf-hub", &["nano-models"]),
     ("llguidance", &["nano-runtime"]),
-    ("ureq", &["nano-models", "nano-runtime"]),
+    ("ureq", &["nano-models", "nano-remote"]),
     ("libc", &["nano-kernels", "nano-chat"]),
 ];
 

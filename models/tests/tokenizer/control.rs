@@ -140,3 +140,26 @@ fn other_added_tokens_are_parsed_in_what_a_user_writes() {
         assert_eq!(tokenizer.encode(&hidden, Control::Parse).unwrap(), [id("<|im_end|>"), call].concat());
     }
 }
+
+/// A vocabulary of these control tokens and a letter.
+fn marks(control: &[&str]) -> Tokenizer {
+    let tokens: Vec<String> = control.iter().chain(&["a"]).map(|&text| text.to_owned()).collect();
+    let types = (0..tokens.len()).map(|i| if i < control.len() { 3 } else { 1 }).collect();
+    let scores = vec![0.0; tokens.len()];
+    Tokenizer::from_gguf(GgufVocab { model: "llama".into(), tokens, types, scores, ..GgufVocab::default() }).unwrap()
+}
+
+#[test]
+fn what_ends_a_turn_of_phi_ends_a_message_of_gpt_oss() {
+    assert!(marks(&["<|end|>", "<|user|>"]).stop().contains(&0));
+    let stop = marks(&["<|end|>", "<|call|>", "<|return|>"]).stop().to_vec();
+    assert!(!stop.contains(&0) && stop.contains(&1) && stop.contains(&2), "{stop:?}");
+}
+
+#[test]
+fn control_tokens_are_spelled_for_those_who_read_marks() {
+    let tokenizer = marks(&["<|call|>"]);
+    let (mut silent, mut spelled) = (tokenizer.detokenizer_inside(), tokenizer.detokenizer_inside().spelling_control());
+    let said = |detokenizer: &mut nano_models::Detokenizer| [1, 0, 1, 99].map(|id| detokenizer.push(id)).concat();
+    assert_eq!((said(&mut silent), said(&mut spelled)), ("aa".to_owned(), "a<|call|>a".to_owned()));
+}

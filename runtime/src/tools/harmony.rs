@@ -12,6 +12,9 @@ pub(crate) const MARKERS: &[&str] = &["<|channel|>", "<|start|>"];
 /// What a prompt ends with whose answer begins inside reasoning.
 pub(crate) const REASONING: &str = "<|channel|>analysis<|message|>";
 
+/// What stands between two messages of an answer.
+pub(crate) const NEXT: &str = "<|start|>assistant";
+
 const MESSAGE: &str = "<|message|>";
 const CHANNEL: &str = "<|channel|>";
 const CALL: &str = "<|call|>";
@@ -23,6 +26,11 @@ const CLOSING: usize = 3;
 const BEGINNINGS: &[&str] = &[CHANNEL, "<|start|>", MESSAGE, "to="];
 /// Longer headers are none.
 const HEADER: usize = 256;
+
+/// A call.
+pub(crate) fn written(name: &str, arguments: &str) -> String {
+    format!("{CHANNEL}commentary to=functions.{name} <|constrain|>json{MESSAGE}{arguments}{CALL}")
+}
 
 /// Takes an answer apart.
 pub(crate) struct Harmony {

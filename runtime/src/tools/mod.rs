@@ -16,11 +16,14 @@ mod llama;
 mod mistral;
 mod phi;
 mod placeholder;
-pub(crate) use placeholder::{told, translate};
 mod python;
 mod qwen;
 mod text;
+mod told;
 mod typed;
+mod written;
+
+pub(crate) use told::{told, translate};
 
 #[cfg(test)]
 mod channel_tests;

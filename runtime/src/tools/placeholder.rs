@@ -13,9 +13,3 @@ impl ToolFormat {
         Vec::new()
     }
 }
-pub(crate) fn told(_: ToolFormat, _: &[Value]) -> String {
-    String::new()
-}
-pub(crate) fn translate(messages: &[nano_templates::Message], _: ToolFormat) -> Vec<nano_templates::Message> {
-    messages.to_vec()
-}

@@ -2,12 +2,15 @@
 //! whose vocabulary is bytes and the marks of the families; the templates are the built-in ones, some of our own that do
 //! what published ones do, and the published ones where they are there.
 
+mod chats;
 #[path = "../common/mod.rs"]
 mod common;
+mod kept;
 mod marks;
 mod offers;
 mod published;
 mod rounds;
+mod walk;
 
 use common::{Fake, Shared, limits, options};
 use marks::{encode, tokenizer};
@@ -18,7 +21,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 
 /// A model that says these texts, one token after the other. Each ends where it ends a turn.
-pub fn model(template: Template, says: &[&str]) -> (NanoModel, Shared) {
+fn model(template: Template, says: &[&str]) -> (NanoModel, Shared) {
     let mut tokens: VecDeque<u32> = says.iter().flat_map(|text| encode(text)).collect();
     let tokenizer = tokenizer();
     let limits = Limits { vocab: tokenizer.len(), context: 8192, pages: 512, ..limits() };
@@ -27,19 +30,19 @@ pub fn model(template: Template, says: &[&str]) -> (NanoModel, Shared) {
 }
 
 /// A tool that takes a number and a text.
-pub fn drive() -> Value {
+fn drive() -> Value {
     let properties = json!({"speed": {"type": "number"}, "where": {"type": "string"}});
     let parameters = json!({"type": "object", "properties": properties, "required": ["speed"]});
     json!({"type": "function", "function": {"name": "drive", "description": "Drives.", "parameters": parameters}})
 }
 
-pub fn with_tools(template: Template, says: &[&str]) -> (ChatHistory, Shared) {
+fn with_tools(template: Template, says: &[&str]) -> (ChatHistory, Shared) {
     let (model, log) = model(template, says);
     (model.chat(ChatOptions { tools: vec![drive()], ..ChatOptions::default() }).unwrap(), log)
 }
 
 /// All events of a reply, as lines, and its end.
-pub fn reply(chat: &mut ChatHistory, options: &GenerateOptions) -> (Vec<String>, Output) {
+fn reply(chat: &mut ChatHistory, options: &GenerateOptions) -> (Vec<String>, Output) {
     let mut lines: Vec<String> = Vec::new();
     for event in chat.reply(options).unwrap() {
         let line = match event.unwrap() {
@@ -61,7 +64,7 @@ pub fn reply(chat: &mut ChatHistory, options: &GenerateOptions) -> (Vec<String>,
 }
 
 /// What a call returned.
-pub fn result(call: &Message, index: usize, content: &str) -> Message {
+fn result(call: &Message, index: usize, content: &str) -> Message {
     let call = &call.tool_calls.as_ref().unwrap()[index];
     Message {
         name: Some(call["function"]["name"].as_str().unwrap().to_owned()),
@@ -70,7 +73,7 @@ pub fn result(call: &Message, index: usize, content: &str) -> Message {
     }
 }
 
-pub fn ask(chat: &mut ChatHistory, text: &str) -> (Vec<String>, Output) {
+fn ask(chat: &mut ChatHistory, text: &str) -> (Vec<String>, Output) {
     chat.user(text);
     reply(chat, &options())
 }

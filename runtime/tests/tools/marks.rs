@@ -3,6 +3,7 @@
 use crate::common::byte_spellings;
 use nano_models::{Control, GgufVocab};
 use nano_runtime::Tokenizer;
+use std::sync::OnceLock;
 
 /// Control tokens.
 const CONTROL: &[&str] = &[
@@ -35,6 +36,11 @@ const CONTROL: &[&str] = &[
 const ADDED: &[&str] = &["<tool_call>", "</tool_call>", "<think>", "</think>"];
 
 pub fn tokenizer() -> Tokenizer {
+    static ONE: OnceLock<Tokenizer> = OnceLock::new();
+    ONE.get_or_init(build).clone()
+}
+
+fn build() -> Tokenizer {
     let mut tokens: Vec<String> = byte_spellings().iter().map(char::to_string).collect();
     tokens.extend(CONTROL.iter().chain(ADDED).map(|&mark| mark.to_owned()));
     // A vocabulary of this kind must have a merge.

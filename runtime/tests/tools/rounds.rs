@@ -7,7 +7,7 @@ use crate::{ask, reply, result, with_tools};
 use nano_runtime::{ChatHistory, Template};
 
 /// Thinks, calls and is told, as the templates of several families have it.
-const THINKING: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}\
+pub const THINKING: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}\
     {% set ns.last = loop.index0 %}{% endif %}{% endfor %}{{ tools|tojson if tools }}\
     {% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}\
     {% if m.reasoning_content and loop.index0 > ns.last %}<think>\n{{ m.reasoning_content.strip('\n') }}\n</think>\n\n{% endif %}\
