@@ -5,6 +5,7 @@ mod events;
 mod page;
 mod styles;
 
+pub use page::written;
 pub use styles::harmless;
 
 use crate::args::ReplyArgs;
@@ -96,6 +97,10 @@ impl Show {
         match outcome {
             Ok(turn) => self.done(turn)?,
             Err(Error::RoundStopped) if !self.json => {
+                if self.terminal {
+                    // Behind what the key left there.
+                    out::write("\n")?;
+                }
                 self.log.say_dim("(interrupted while functions were called: the turn was taken back)");
             }
             Err(error) => self.error(error)?,
