@@ -136,9 +136,7 @@ pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) ->
         let mut one = Map::new();
         one.insert("role".to_owned(), message.role.as_str().into());
         let calls = message.tool_calls.as_deref().unwrap_or_default();
-        if let Some(content) = content(&message.content, !calls.is_empty()) {
-            one.insert("content".to_owned(), content);
-        }
+        one.insert("content".to_owned(), content(&message.content));
         if let Some(name) = &message.name {
             one.insert("name".to_owned(), name.as_str().into());
         }
@@ -166,14 +164,13 @@ pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) ->
     list.collect()
 }
 
-/// A message that only makes calls has none: not all servers take null for a text, or an empty one.
-fn content(content: &Content, calls: bool) -> Option<Value> {
+/// A message that only makes calls has an empty text. The interface allows null, and none at all, but servers there are
+/// that take neither, and templates that add a text to it.
+fn content(content: &Content) -> Value {
     match content {
-        Content::Text(text) if text.is_empty() && calls => None,
-        Content::None | Content::Absent if calls => None,
-        Content::Text(text) => Some(text.as_str().into()),
-        Content::None | Content::Absent => Some("".into()),
-        Content::Parts(parts) => Some(parts.iter().map(part).collect()),
+        Content::Text(text) => text.as_str().into(),
+        Content::None | Content::Absent => "".into(),
+        Content::Parts(parts) => parts.iter().map(part).collect(),
     }
 }
 
