@@ -8,7 +8,7 @@ use crate::prompts::{Prompt, one_line_end, prompts};
 use crate::show::Show;
 use crate::style::{Style, Terminals};
 use anyhow::{Result, ensure};
-use nano_runtime::Generation;
+use nano_runtime::RoundEvent;
 
 /// Continues every prompt by itself. The exit status.
 pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
@@ -28,7 +28,11 @@ pub fn run(args: &CompleteArgs, terminals: Terminals, interrupts: Interrupts, lo
         if terminals.stdout && terminals.stderr && !args.reply.json {
             log.part(&Style::dim(log.colored()).paint(&text));
         }
-        let (outcome, during) = show.reply(|| model.complete(&text, &options), Generation::stopper)?;
+        let (outcome, during) = show.turn(|| {
+            let reply = model.complete(&text, &options)?;
+            let stopper = reply.stopper();
+            Ok((reply.map(|event| event.map(RoundEvent::Answer)), stopper))
+        })?;
         show.end(&outcome, during)?;
         failed |= outcome.is_err();
     }

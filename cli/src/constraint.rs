@@ -2,7 +2,7 @@
 
 use crate::args::ConstraintArgs;
 use anyhow::{Context, Result, ensure};
-use nano_runtime::{Constraint, NanoModel};
+use nano_runtime::{Constraint, GenerateOptions, NanoModel};
 use std::path::Path;
 
 /// No schema and no grammar is longer.
@@ -38,6 +38,13 @@ impl Asked {
     /// The constraint, if it can be enforced with this model.
     pub fn check(self, model: &NanoModel) -> Result<Constraint> {
         model.check_constraint(&self.constraint).context(self.name)?;
+        Ok(self.constraint)
+    }
+
+    /// The constraint, for those who cannot be asked before.
+    pub fn unchecked(self) -> Result<Constraint> {
+        let options = GenerateOptions { constraint: Some(self.constraint.clone()), ..GenerateOptions::default() };
+        options.check().context(self.name)?;
         Ok(self.constraint)
     }
 }

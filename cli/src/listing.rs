@@ -10,20 +10,38 @@ const SHOWN: usize = 60;
 pub struct Entry {
     pub role: String,
     pub text: String,
-    /// None where they are not known yet.
-    pub tokens: Option<usize>,
+    pub fed: Fed,
     pub cancelled: bool,
+}
+
+/// What is known of a message's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// How many there are.
+    Tokens(usize),
+    /// There will be some.
+    NotYet,
+    /// A server knows.
+    Elsewhere,
 }
 
 impl Entry {
     /// A message with its tokens; none are those of a message that was not fed yet.
     pub fn new(message: &Message, tokens: usize, cancelled: bool) -> Self {
-        Self {
-            role: message.role.clone(),
-            text: message.content.text(),
-            tokens: Some(tokens).filter(|&n| n > 0),
-            cancelled,
+        let fed = if tokens > 0 { Fed::Tokens(tokens) } else { Fed::NotYet };
+        Self { fed, cancelled, ..Self::of(message) }
+    }
+
+    /// A message whose tokens nobody here has seen.
+    pub fn of(message: &Message) -> Self {
+        let mut text = message.content.text();
+        for call in message.tool_calls.iter().flatten() {
+            let function = call.get("function").unwrap_or(call);
+            let name = function["name"].as_str().unwrap_or_default();
+            let arguments = function["arguments"].as_str().unwrap_or_default();
+            text = format!("{text} {name}({arguments})");
         }
+        Self { role: message.role.clone(), text, fed: Fed::Elsewhere, cancelled: false }
     }
 }
 
@@ -32,10 +50,14 @@ pub fn listing(entries: &[Entry]) -> String {
     let role = entries.iter().map(|entry| entry.role.chars().count()).max().unwrap_or(0);
     let number = entries.len().to_string().len();
     let line = |(i, entry): (usize, &Entry)| {
-        let tokens = entry.tokens.map_or_else(|| "not fed yet".to_owned(), |n| format!("{n} tokens"));
         let cancelled = if entry.cancelled { ", interrupted" } else { "" };
+        let fed = match entry.fed {
+            Fed::Tokens(n) => format!("  ({n} tokens{cancelled})"),
+            Fed::NotYet => format!("  (not fed yet{cancelled})"),
+            Fed::Elsewhere => String::new(),
+        };
         let shown = harmless(&entry.role);
-        format!("{i:>number$}  {shown:<role$}  {}  ({tokens}{cancelled})", short(&entry.text))
+        format!("{i:>number$}  {shown:<role$}  {}{fed}", short(&entry.text))
     };
     entries.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -58,19 +80,16 @@ pub fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_line_a_message() {
-        let entry = |role: &str, text: &str, tokens, cancelled| Entry {
-            role: role.into(),
-            text: text.into(),
-            tokens,
-            cancelled,
-        };
+        let entry =
+            |role: &str, text: &str, fed, cancelled| Entry { role: role.into(), text: text.into(), fed, cancelled };
         let list = [
-            entry("user", "two\n lines\x1b", Some(5), false),
-            entry("assistant", &"word ".repeat(20), Some(12), true),
-            entry("user", "", None, false),
+            entry("user", "two\n lines\x1b", Fed::Tokens(5), false),
+            entry("assistant", &"word ".repeat(20), Fed::Tokens(12), true),
+            entry("user", "", Fed::NotYet, false),
         ];
         let long = "word ".repeat(12);
         assert_eq!(
@@ -81,5 +100,12 @@ mod tests {
                 long.trim_end()
             )
         );
+    }
+
+    #[test]
+    fn calls_are_what_a_message_says() {
+        let call = json!({"id": "abc", "function": {"name": "battery", "arguments": "{\"cell\":2}"}});
+        let message = Message { tool_calls: Some(vec![call]), ..Message::assistant("Let me look.") };
+        assert_eq!(listing(&[Entry::of(&message)]), "0  assistant  Let me look. battery({\"cell\":2})");
     }
 }

@@ -4,7 +4,7 @@ use crate::args::LogitsArgs;
 use crate::ids;
 use crate::out::{self, Log};
 use anyhow::{Context, Result, bail, ensure};
-use nano_runtime::{ChatHistory, ChatOptions, GenerateOptions, NanoModel, Template};
+use nano_runtime::{ChatHistory, ChatOptions, GenerateOptions, ModelOptions, NanoModel, Template};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use serde_json::Value;
@@ -90,7 +90,8 @@ fn answer(model: &NanoModel, input_ids: Vec<u32>, args: &LogitsArgs) -> Result<A
 /// What a saved conversation gives, from the rows that were saved with it.
 fn saved(path: &Path, args: &LogitsArgs, log: &Log) -> Result<Answer> {
     let template = args.chat_template.as_deref().map(Template::resolve).transpose()?;
-    let model = crate::model::open_for_chat(&args.load, args.threads.threads, None, template, log)?;
+    let options = ModelOptions { template, ..crate::model::options(&args.load.machine, args.threads.threads, None) };
+    let model = crate::model::open_for_chat(&args.load.model.model, options, log)?;
     let (mut history, notices) = ChatHistory::load(&model, path, ChatOptions::default())?;
     notices.iter().for_each(|notice| log.warn(notice));
     let input_ids: Vec<u32> = (0..history.messages().len()).flat_map(|i| history.message_tokens(i)).collect();

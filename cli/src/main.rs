@@ -9,6 +9,7 @@ mod chat;
 mod complete;
 mod constraint;
 mod device;
+mod engine;
 mod functions;
 mod ids;
 mod info;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nano_models::Checkpoint;
 use nano_models::hub::{Hub, Location};
-use nano_runtime::{LoadEvent, ModelOptions, NanoModel, Template};
+use nano_runtime::{LoadEvent, ModelOptions, NanoModel};
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -62,27 +62,22 @@ pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize
 
 /// Loads a model.
 pub fn open(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, options(&args.machine, threads, context), false, log)
+    open_with(&args.model.model, options(&args.machine, threads, context), false, log)
 }
 
-/// As [`open`], to converse: with a chat template, or the one that suits the model.
-pub fn open_for_chat(
-    args: &LoadArgs,
-    threads: Option<usize>,
-    context: Option<usize>,
-    template: Option<Template>,
-    log: &Log,
-) -> Result<NanoModel> {
-    open_with(args, ModelOptions { template, ..options(&args.machine, threads, context) }, true, log)
+/// As [`open`], to converse: with a chat template among the options, or the one that suits the model.
+pub fn open_for_chat(model: &str, options: ModelOptions, log: &Log) -> Result<NanoModel> {
+    open_with(model, options, true, log)
 }
 
 /// As [`open`], for commands that speak of token ids alone: a checkpoint without a tokenizer will do.
 pub fn open_for_ids(args: &LoadArgs, threads: Option<usize>, context: Option<usize>, log: &Log) -> Result<NanoModel> {
-    open_with(args, ModelOptions { ids_only: true, ..options(&args.machine, threads, context) }, false, log)
+    let options = ModelOptions { ids_only: true, ..options(&args.machine, threads, context) };
+    open_with(&args.model.model, options, false, log)
 }
 
-fn open_with(args: &LoadArgs, options: ModelOptions, chat: bool, log: &Log) -> Result<NanoModel> {
-    let path = locate(&args.model.model, log)?;
+fn open_with(model: &str, options: ModelOptions, chat: bool, log: &Log) -> Result<NanoModel> {
+    let path = locate(model, log)?;
     let started = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let mut waiting = Some(wait_aloud(log.clone()));

@@ -14,6 +14,8 @@ pub enum Kind {
     Result,
     /// Why a call failed.
     Failure,
+    /// What the model thinks before it answers.
+    Thought,
     /// Not of the reply: a call ended without a word.
     Mark,
 }

@@ -2,11 +2,12 @@
 
 use super::values::{
     above_zero, bytes, count, device, fraction, kv_format, number, positive, quantization, share, temperature, threads,
+    tool_choice, tool_format,
 };
 use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
-use nano_runtime::{Device, GenerateOptions, Sampling};
+use nano_runtime::{Device, GenerateOptions, Sampling, ToolChoice, ToolFormat};
 use std::path::PathBuf;
 
 const MODEL: &str = "Model";
@@ -27,6 +28,24 @@ pub struct ModelArg {
 pub struct LoadArgs {
     #[command(flatten)]
     pub model: ModelArg,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Who answers: a model that is loaded, or a server.
+#[derive(Debug, Args)]
+pub struct AnswererArgs {
+    /// A GGUF file, a Hugging Face folder, or a Hub id: org/name, org/name:file.gguf, org/name@revision. With --engine, the
+    /// server's name for its model; unless given, the only one that it has
+    #[arg(short, long, value_name = "PATH|ID", required_unless_present = "engine", help_heading = MODEL)]
+    pub model: Option<String>,
+    /// Talk to a model behind a server with an OpenAI-compatible API, as in http://host:8000/v1. Flags about how a model is
+    /// held or told do not go with it. A key is taken from NANO_API_KEY or OPENAI_API_KEY
+    #[arg(long, value_name = "URL", help_heading = MODEL, conflicts_with_all = [
+        "quantization", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
+        "tool_format", "min_new_tokens", "regex", "grammar",
+    ])]
+    pub engine: Option<String>,
     #[command(flatten)]
     pub machine: MachineArgs,
 }
@@ -153,16 +172,30 @@ pub struct ConstraintArgs {
     pub grammar: Option<String>,
 }
 
-/// What a model may call in the middle of a reply.
+/// What a model may call, and how.
 #[derive(Debug, Args)]
 pub struct FunctionArgs {
-    /// Functions that the model may call in a reply: a JSON list of {name, description, parameters, command, timeout},
-    /// whose commands get the arguments as JSON on stdin; may be repeated
+    /// Functions that the model may call: a JSON list of {name, description, parameters, command, timeout}, whose
+    /// commands get the arguments as JSON on stdin; may be repeated
     #[arg(long, value_name = "FILE.json", help_heading = FUNCTIONS)]
     pub functions: Vec<PathBuf>,
     /// Ready-made functions that it may call: date, time, calculator, system_info; may be repeated
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = FUNCTIONS)]
     pub function: Vec<String>,
+    /// Offer them as tools: the model ends an answer with calls in its own format, gets what they return, and answers
+    /// again. Without it, calls stand in the middle of replies. --engine implies it
+    #[arg(long, help_heading = FUNCTIONS)]
+    pub tools: bool,
+    /// Whether tools are called: auto, as the model likes; none; required, one or more at first; or the function of this
+    /// name at first [default: auto]
+    #[arg(long, value_name = "CHOICE", value_parser = tool_choice, help_heading = FUNCTIONS)]
+    pub tool_choice: Option<ToolChoice>,
+    /// How the model writes calls of tools and what it thinks, where its template does not tell
+    #[arg(long, value_name = "NAME", value_parser = tool_format, help_heading = FUNCTIONS)]
+    pub tool_format: Option<ToolFormat>,
+    /// How often in a turn the model may call tools and get what they return; then it must answer [default: 8]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = FUNCTIONS)]
+    pub max_function_rounds: Option<usize>,
 }
 
 /// How replies are shown.

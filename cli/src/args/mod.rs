@@ -5,8 +5,8 @@ mod groups;
 mod values;
 
 pub use groups::{
-    ConstraintArgs, ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs, ModelArg,
-    ReplyArgs, ThreadsArg,
+    AnswererArgs, ConstraintArgs, ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs,
+    ModelArg, ReplyArgs, ThreadsArg,
 };
 
 use crate::style::Color;
@@ -28,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   printf 'Hello\\n' | nano-chat -m model.gguf --json        JSON lines, for programs
   nano-chat -m model.gguf --session robot.session          go on where it ended, whatever ended it
   nano-chat -m model.gguf --function time,calculator       functions that the model may call
+  nano-chat --engine http://host:8000/v1 --function time   a server's model, and tools for it
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
   nano-chat info -m model.gguf                             formats, sizes, memory
   nano-chat info --device cuda                             the GPU, its driver, its memory's speed
@@ -40,7 +41,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     let matches = command().try_get_matches_from(args)?;
     match matches.subcommand_name() {
         Some(_) => Command::from_arg_matches(&matches),
-        None => Ok(Command::Chat(ChatArgs::from_arg_matches(&matches)?)),
+        None => Ok(Command::Chat(Box::new(ChatArgs::from_arg_matches(&matches)?))),
     }
 }
 
@@ -60,7 +61,7 @@ fn command() -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Chat with a model (what happens without a command)
-    Chat(ChatArgs),
+    Chat(Box<ChatArgs>),
     /// Continue a text, without a template
     Complete(CompleteArgs),
     /// Show a model's architecture, sizes, formats and memory plan; or what a device is and how fast its memory
@@ -87,7 +88,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ChatArgs {
     #[command(flatten)]
-    pub load: LoadArgs,
+    pub answerer: AnswererArgs,
     #[command(flatten)]
     pub threads: ThreadsArg,
     #[command(flatten)]
@@ -120,6 +121,9 @@ pub struct ChatArgs {
     /// Go on with the conversation in this file, or begin one there; it is saved after each turn
     #[arg(long, value_name = "FILE", help_heading = "Conversation")]
     pub session: Option<PathBuf>,
+    /// A variable for the chat template, as in enable_thinking=false; may be repeated
+    #[arg(long, value_name = "KEY=JSON", value_parser = key_value, help_heading = "Conversation")]
+    pub var: Vec<(String, serde_json::Value)>,
     #[command(flatten)]
     pub functions: FunctionArgs,
     #[command(flatten)]
@@ -128,6 +132,10 @@ pub struct ChatArgs {
     pub constraint: ConstraintArgs,
     #[command(flatten)]
     pub reply: ReplyArgs,
+    /// Do not show what the model thinks before it answers. A terminal shows it dimmed, --json as events; plain text for a
+    /// pipe or a file never has it
+    #[arg(long, help_heading = "Output")]
+    pub no_reasoning: bool,
     /// Colour of prompts in a terminal
     #[arg(long, value_name = "COLOR", default_value = "blue", help_heading = "Output")]
     pub prompt_color: Color,

@@ -11,7 +11,7 @@ fn parsed(line: &str) -> Command {
 
 fn chat(line: &str) -> ChatArgs {
     match parsed(line) {
-        Command::Chat(args) => args,
+        Command::Chat(args) => *args,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -28,10 +28,13 @@ fn the_definition_is_sound() {
 #[test]
 fn chat_is_the_default() {
     let args = chat("nano-chat --model m.gguf --prompt a -p b --max-context-len 100 --device cpu --threads 3");
-    assert_eq!((args.load.model.model.as_str(), &args.prompt[..]), ("m.gguf", &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(
+        (args.answerer.model.as_deref(), &args.prompt[..]),
+        (Some("m.gguf"), &["a".to_owned(), "b".to_owned()][..])
+    );
     assert_eq!((args.context.max_context_len, args.threads.threads), (Some(100), Some(3)));
-    assert_eq!(args.load.machine.device, Device::Cpu);
-    assert_eq!(chat("nano-chat chat -m m.gguf").load.model.model, "m.gguf");
+    assert_eq!(args.answerer.machine.device, Device::Cpu);
+    assert_eq!(chat("nano-chat chat -m m.gguf").answerer.model.as_deref(), Some("m.gguf"));
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn defaults_are_those_of_nanollm() {
     assert_eq!((args.chat_template.as_str(), args.log.level()), ("auto", LogLevel::Info));
     assert_eq!((args.overflow, args.reply_prefix.as_str(), args.session), (Overflow::Drop, "", None));
     assert!(args.functions.function.is_empty() && args.functions.functions.is_empty());
-    let machine = &args.load.machine;
+    let machine = &args.answerer.machine;
     assert!(machine.quantization.is_none() && machine.kv_cache.is_none() && machine.device == Device::Auto);
 }
 
@@ -66,8 +69,8 @@ fn a_sampling_flag_implies_sampling() {
 #[test]
 fn model_flags() {
     let args = chat("nano-chat -m m -q q4f16_ft --memory 2GiB --kv-cache q8 --debug");
-    assert_eq!(args.load.machine.quantization, Some(Quantization::Q4F16));
-    assert_eq!((args.load.machine.memory, args.load.machine.kv_cache), (Some(2 << 30), Some(KvFormat::Q8)));
+    assert_eq!(args.answerer.machine.quantization, Some(Quantization::Q4F16));
+    assert_eq!((args.answerer.machine.memory, args.answerer.machine.kv_cache), (Some(2 << 30), Some(KvFormat::Q8)));
     assert_eq!(args.log.level(), LogLevel::Debug);
 }
 

@@ -2,7 +2,7 @@
 
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
-use nano_runtime::{Device, Overflow};
+use nano_runtime::{Device, Overflow, ToolChoice, ToolFormat};
 use serde_json::Value;
 
 /// More of anything (threads, tokens, repetitions) is a slip of the finger.
@@ -118,6 +118,23 @@ pub fn kv_format(text: &str) -> Result<KvFormat, String> {
     }
 }
 
+pub fn tool_choice(text: &str) -> Result<ToolChoice, String> {
+    Ok(match text.trim() {
+        "" => return Err("it must be auto, none, required or the name of a function".into()),
+        "auto" => ToolChoice::Auto,
+        "none" => ToolChoice::None,
+        "required" => ToolChoice::Required,
+        name => ToolChoice::Named(name.to_owned()),
+    })
+}
+
+pub fn tool_format(text: &str) -> Result<ToolFormat, String> {
+    ToolFormat::by_name(text.trim()).ok_or_else(|| {
+        let known: Vec<String> = ToolFormat::ALL.iter().map(|f| format!("{} ({})", f.name(), f.models())).collect();
+        format!("the formats are {}", known.join("; "))
+    })
+}
+
 pub fn key_value(text: &str) -> Result<(String, Value), String> {
     let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
         return Err("it must be KEY=JSON, as in enable_thinking=false".into());
@@ -168,6 +185,16 @@ mod tests {
         assert!(counts("1,,2").is_err() && counts("-1").is_err());
         assert_eq!(threads_list("1,2"), Ok(vec![1, 2]));
         assert!(threads_list("2,0").is_err() && threads_list("1,100000").is_err());
+    }
+
+    #[test]
+    fn choices_and_formats_of_tools() {
+        assert_eq!(tool_choice("required"), Ok(ToolChoice::Required));
+        assert_eq!(tool_choice("battery"), Ok(ToolChoice::Named("battery".into())));
+        assert!(tool_choice(" ").is_err());
+        assert_eq!(tool_format("Hermes"), Ok(ToolFormat::Hermes));
+        let error = tool_format("nonesuch").unwrap_err();
+        assert!(ToolFormat::ALL.iter().all(|format| error.contains(format.name())), "{error}");
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! What slash commands do. Those that ask are answered (with `--json` by an event), those that act say so on stderr;
-//! what cannot be done is an error, and the conversation goes on.
+//! what cannot be done is an error, and the conversation goes on. Files are in `kept`.
 
 use super::command::{Command, HELP};
-use super::talk::Talk;
+use super::talk::{Place, Talk};
 use crate::listing::{Entry, counted, listing, short};
 use crate::stats::{rows, table};
 use anyhow::Result;
-use nano_runtime::{CallReport, ChatHistory, Removal};
+use nano_runtime::{CallReport, Chat, Content, Error, Message, Removal};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -20,20 +19,25 @@ impl Talk {
     pub(super) fn command(&mut self, command: Command) -> Result<()> {
         match command {
             Command::Reset => {
-                self.history.reset();
+                match self.chat.history() {
+                    // It keeps the rows of what comes first.
+                    Some(history) => history.reset(),
+                    None => self.chat.reset(),
+                }
                 self.changed("(a new conversation)")?;
             }
             Command::Undo => self.undo()?,
-            Command::Retry => {
-                self.reply(ChatHistory::regenerate)?;
+            Command::Retry => self.answer_again(|_| {}, &Error::NoMessage)?,
+            Command::Edit(text) => {
+                let edit = |message: &mut Message| message.content = Content::Text(text);
+                self.answer_again(edit, &"there is no message of yours to edit")?;
             }
-            Command::Edit(text) => self.edit(text)?,
             Command::Remove(range, how) => self.remove(range, how)?,
-            Command::System(Some(text)) => match self.history.set_system_prompt(Some(text)) {
+            Command::System(Some(text)) => match self.set_system_prompt(text) {
                 true => self.changed("(a new system prompt; the conversation starts over)")?,
                 false => self.log.say_dim("(that is the system prompt already; the conversation goes on)"),
             },
-            Command::System(None) => match self.history.system_prompt() {
+            Command::System(None) => match self.system_prompt() {
                 Some(text) => self.show.answer("/system", &text)?,
                 None => self.show.answer("/system", "(there is no system prompt; /system TEXT sets one)")?,
             },
@@ -41,15 +45,17 @@ impl Talk {
             Command::Load(path) => self.load(&path)?,
             Command::Call(name, arguments) => self.call(name, arguments)?,
             Command::Help => self.show.answer("/help", HELP)?,
-            Command::Stats => self.show.answer("/stats", &self.stats())?,
-            Command::Template => {
-                let template = self.history.template();
-                let text = format!("{}:\n{}", template.name(), template.source().trim_end());
-                self.show.answer("/template", &text)?;
+            Command::Stats => {
+                let table = self.stats();
+                self.show.answer("/stats", &table)?;
             }
-            Command::History => self.show.answer("/history", &self.list())?,
+            Command::Template => self.template()?,
+            Command::History => {
+                let list = self.list();
+                self.show.answer("/history", &list)?;
+            }
             Command::Functions => self.show.answer("/functions", &self.list_functions())?,
-            Command::Session => self.show.answer("/session", &self.where_saved())?,
+            Command::Session => self.where_saved()?,
             Command::Unknown(name) => self.fail(&format!("there is no command {name}; /help lists the commands"))?,
             Command::Wrong(why) => self.fail(&why)?,
             Command::Exit => {}
@@ -58,7 +64,7 @@ impl Talk {
     }
 
     /// The conversation is another one than at the last reply.
-    fn changed(&mut self, what: &str) -> Result<()> {
+    pub(super) fn changed(&mut self, what: &str) -> Result<()> {
         self.last = None;
         self.keep()?;
         self.log.say_dim(what);
@@ -66,35 +72,40 @@ impl Talk {
     }
 
     fn undo(&mut self) -> Result<()> {
-        let taken = self.history.undo();
+        let taken = self.chat.undo();
         match taken.iter().find(|message| message.role == "user") {
             None => self.fail(&"there is no exchange to take back"),
             Some(message) => self.changed(&format!("(taken back: {})", short(&message.content.text()))),
         }
     }
 
-    /// Puts a text in place of the user's last message, whose answer goes. What fails leaves both.
-    fn edit(&mut self, text: String) -> Result<()> {
-        let Some(last) = self.history.messages().iter().rposition(|message| message.role == "user") else {
-            return self.fail(&"there is no message of yours to edit");
-        };
-        let before = self.history.messages()[last].content.text();
-        if let Err(error) = self.history.edit(last, text) {
-            return self.fail(&error);
-        }
-        if !self.reply(ChatHistory::regenerate)?
-            && let Err(error) = self.history.edit(last, before)
-        {
-            self.fail(&error)?;
-        }
-        Ok(())
+    /// Answers the user's last message again, as it is then; what followed it goes. What fails leaves all as it was.
+    fn answer_again(&mut self, edit: impl FnOnce(&mut Message), none: &dyn std::fmt::Display) -> Result<()> {
+        let mut messages = self.chat.messages().to_vec();
+        let Some(last) = messages.iter().rposition(|message| message.role == "user") else { return self.fail(none) };
+        messages.truncate(last + 1);
+        edit(&mut messages[last]);
+        self.chat.try_messages(messages);
+        self.turn(Chat::answer)
     }
 
     fn remove(&mut self, range: Range<usize>, how: Removal) -> Result<()> {
-        let count = range.len();
+        let (count, len) = (range.len(), self.chat.messages().len());
         // Where nothing follows, the ways are one.
-        let followed = range.end < self.history.messages().len();
-        match self.history.remove(range, how) {
+        let followed = range.end < len;
+        let Some(history) = self.chat.history() else {
+            if how == Removal::Shift {
+                return self.fail(&"/remove shift moves what a model on this machine has computed; leave out shift");
+            }
+            if range.end > len {
+                return self.fail(&Error::NoSuchMessage { index: range.start.max(len), messages: len });
+            }
+            let mut messages = self.chat.messages().to_vec();
+            messages.drain(range);
+            self.chat.set_messages(messages);
+            return self.changed(&format!("(removed: {})", counted(count, "message")));
+        };
+        match history.remove(range, how) {
             Err(error) => self.fail(&error),
             Ok(removed) => {
                 let exactly = how == Removal::Shift && removed.how == Removal::Exact && followed;
@@ -104,38 +115,27 @@ impl Talk {
         }
     }
 
-    fn save(&mut self, path: &Path) -> Result<()> {
-        if self.session.as_ref().is_some_and(|session| session.path() == path) {
-            return self.fail(&format_args!("{}: the conversation is saved there after each turn", path.display()));
-        }
-        match self.history.save(path) {
-            Err(error) => self.fail(&error),
-            Ok(()) => {
-                self.log.say_dim(&format!("(saved: {})", path.display()));
-                Ok(())
-            }
-        }
+    fn system_prompt(&self) -> Option<String> {
+        let first = self.chat.messages().first().filter(|message| message.role == "system");
+        first.map(|message| message.content.text())
     }
 
-    fn load(&mut self, path: &Path) -> Result<()> {
-        match ChatHistory::load(self.history.model(), path, self.chat.clone()) {
-            Err(error) => self.fail(&error),
-            Ok((history, notices)) => {
-                notices.iter().for_each(|notice| self.log.warn(notice));
-                self.history = history;
-                let (messages, tokens) = (self.history.messages().len(), self.history.num_tokens());
-                self.changed(&format!(
-                    "(loaded: {}, {tokens} tokens; /history lists them)",
-                    counted(messages, "message")
-                ))
-            }
+    /// Whether it is another one.
+    fn set_system_prompt(&mut self, text: String) -> bool {
+        if let Some(history) = self.chat.history() {
+            return history.set_system_prompt(Some(text));
         }
+        let another = self.system_prompt().as_ref() != Some(&text);
+        if another {
+            self.chat.set_system_prompt(Some(text));
+        }
+        another
     }
 
     /// Calls a function and tells what came of it. An interrupt leaves it alone.
     fn call(&mut self, name: String, arguments: String) -> Result<()> {
         let during = self.show.interrupts.reply();
-        let functions = self.history.functions().clone();
+        let functions = self.functions.clone();
         let (tell, told) = channel::<CallReport>();
         let called = name.clone();
         let call = move || {
@@ -163,24 +163,32 @@ impl Talk {
         Ok(())
     }
 
-    fn stats(&self) -> String {
-        let Some((stats, finish)) = &self.last else { return "(no reply yet)".into() };
-        let mut rows = rows(stats, *finish);
-        let context = self.history.model().info().context;
-        rows.push(("context", format!("{} of {context} tokens", self.history.num_tokens())));
+    fn stats(&mut self) -> String {
+        let Some((total, finish)) = &self.last else { return "(no reply yet)".into() };
+        let mut rows = rows(total, *finish);
+        let (tokens, context) = match (&self.place, self.chat.history()) {
+            (Place::Here(here), Some(history)) => (history.num_tokens(), here.model.info().context),
+            (Place::Here(here), None) => (total.tokens, here.model.info().context),
+            (Place::There { context, .. }, _) => (total.tokens, *context),
+        };
+        rows.push(("context", format!("{tokens} of {context} tokens")));
         table(&rows)
     }
 
-    fn list(&self) -> String {
-        let messages = self.history.messages().iter().enumerate();
-        let entry =
-            |(i, message)| Entry::new(message, self.history.message_tokens(i).len(), self.history.is_cancelled(i));
-        let entries: Vec<Entry> = messages.map(entry).collect();
+    fn list(&mut self) -> String {
+        let entries: Vec<Entry> = match self.chat.history() {
+            Some(history) => {
+                let entry =
+                    |(i, message)| Entry::new(message, history.message_tokens(i).len(), history.is_cancelled(i));
+                history.messages().iter().enumerate().map(entry).collect()
+            }
+            None => self.chat.messages().iter().map(Entry::of).collect(),
+        };
         if entries.is_empty() { "(no messages yet)".into() } else { listing(&entries) }
     }
 
     fn list_functions(&self) -> String {
-        let lines = self.functions().iter().flat_map(|function| {
+        let lines = self.functions.iter().flat_map(|function| {
             let description = function.description().lines().map(|line| format!("    {}", line.trim()));
             std::iter::once(function.signature()).chain(description)
         });
@@ -192,20 +200,14 @@ impl Talk {
         }
     }
 
-    fn where_saved(&self) -> String {
-        let history = &self.history;
-        let counts = format!(
-            "{}, {} tokens: {} rows computed, {} pending",
-            counted(history.messages().len(), "message"),
-            history.num_tokens(),
-            history.num_rows(),
-            history.num_pending()
-        );
-        let Some(session) = &self.session else {
-            return format!("{counts}\n(not saved; --session FILE saves each turn, /save FILE does it now)");
+    fn template(&mut self) -> Result<()> {
+        let Some(history) = self.chat.history() else {
+            return self.fail(
+                &"/template needs a model on this machine: the server writes the prompt, by a template of its own",
+            );
         };
-        let size = std::fs::metadata(session.path())
-            .map_or_else(|error| format!("cannot be read: {error}"), |meta| crate::model::megabytes(meta.len()));
-        format!("{counts}\n{}: {size}", session.path().display())
+        let template = history.template();
+        let text = format!("{}:\n{}", template.name(), template.source().trim_end());
+        self.show.answer("/template", &text)
     }
 }

@@ -1,27 +1,25 @@
 //! `chat`: turns come from `--prompt`, a pipe or a person at a terminal, and go through one [`Talk`]. Where turns come
-//! from is decided here; the sources are in `lines` and `editor`, the conversation in `talk`, slash commands in
-//! `command` and `answers`.
+//! from is decided here; the sources are in `lines` and `editor`, the conversation in `talk`, how it begins in `open`, slash
+//! commands in `command`, `answers` and `kept`.
 
 mod answers;
 mod command;
 mod editor;
+mod kept;
 mod lines;
 mod offers;
+mod open;
 mod talk;
 
 use crate::args::ChatArgs;
-use crate::constraint;
 use crate::interrupt::Interrupts;
 use crate::out::Log;
-use crate::prompts::{Prompt, prompts, system_prompt};
-use crate::show::Show;
+use crate::prompts::{Prompt, prompts};
 use crate::style::{Style, Terminals};
 use anyhow::Result;
 use command::Command;
 use editor::Editor;
 use lines::Lines;
-use nano_runtime::{ChatOptions, Template};
-use talk::Talk;
 
 /// What a source of turns gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,21 +54,8 @@ impl Said {
 
 /// Chats until the turns end. The exit status.
 pub fn run(args: &ChatArgs, terminals: Terminals, interrupts: Interrupts, log: &Log) -> Result<u8> {
-    let mut options = args.generate.options();
-    options.reply_prefix = args.reply_prefix.clone();
-    options.check()?;
-    let asked = constraint::asked_for(&args.constraint)?;
     let given = prompts(&args.prompt, log)?;
-    let system_prompt = args.system_prompt.as_deref().map(|value| system_prompt(value, log)).transpose()?;
-    let named = Some(args.chat_template.as_str()).filter(|name| *name != "auto");
-    let template = named.map(Template::resolve).transpose()?;
-    let functions = crate::functions::asked_for(&args.functions)?;
-    let context = args.context.max_context_len;
-    let model = crate::model::open_for_chat(&args.load, args.threads.threads, context, template, log)?;
-    options.constraint = asked.map(|asked| asked.check(&model)).transpose()?;
-    let show = Show::new(&args.reply, args.reply_color, terminals, &functions, interrupts.clone(), log.clone());
-    let chat = ChatOptions { system_prompt, overflow: args.overflow, functions, ..ChatOptions::default() };
-    let mut talk = Talk::start(&model, chat, options, show, args.session.as_deref())?;
+    let mut talk = open::open(args, terminals, interrupts.clone(), log)?;
 
     let style = Style::color(args.prompt_color, terminals.color_err());
     if !args.prompt.is_empty() {

@@ -1,59 +1,91 @@
-//! A conversation in the terminal's or a pipe's hands: turns, how they are shown, and the file that follows them. What
-//! commands do is in `answers`.
+//! A conversation in the terminal's or a pipe's hands: turns, how they are shown, and the file that follows them. It goes
+//! through one [`Chat`], wherever the model is; what differs is in [`Place`]. What commands do is in `answers`.
 
 use super::Said;
 use super::command::Command;
 use crate::listing::counted;
 use crate::out::Log;
-use crate::show::Show;
+use crate::show::{Show, Turn};
+use crate::stats::Total;
 use anyhow::Result;
 use nano_runtime::{
-    BotFunctions, ChatHistory, ChatOptions, Finish, GenerateOptions, NanoModel, Output, Reply, Session, Stats,
+    BotFunctions, Chat, ChatHistory, ChatOptions, Finish, GenerateOptions, Message, NanoModel, Round, Session,
 };
 use std::path::Path;
 
 /// A conversation, and how it is shown.
 pub struct Talk {
-    pub(super) history: ChatHistory,
-    /// With which another conversation is begun.
-    pub(super) chat: ChatOptions,
+    pub(super) chat: Chat,
+    pub(super) place: Place,
+    /// The functions that may be called, in whatever way.
+    pub(super) functions: BotFunctions,
     options: GenerateOptions,
     pub(super) show: Show,
     pub(super) log: Log,
-    /// Where each turn is saved.
-    pub(super) session: Option<Session>,
-    /// How the last reply went.
-    pub(super) last: Option<(Stats, Finish)>,
+    /// How the last turn went.
+    pub(super) last: Option<(Total, Finish)>,
     /// A turn or a command failed.
     pub(super) failed: bool,
 }
 
-impl Talk {
-    /// Begins a conversation, or goes on with that of a session.
-    pub fn start(
-        model: &NanoModel,
+/// Where the model is.
+pub enum Place {
+    Here(Box<Here>),
+    /// Behind a server.
+    There {
+        /// The model and the server, for people.
+        about: String,
+        /// Tokens of the context.
+        context: usize,
+    },
+}
+
+/// What comes with a model on this machine.
+pub struct Here {
+    pub model: NanoModel,
+    /// With which another conversation is begun.
+    pub chat: ChatOptions,
+    /// Where each turn is saved.
+    pub session: Option<Session>,
+}
+
+impl Here {
+    /// A new conversation, or that of a session. The notices are the session's.
+    pub fn open(
+        model: NanoModel,
         chat: ChatOptions,
-        options: GenerateOptions,
-        show: Show,
         session: Option<&Path>,
-    ) -> Result<Self> {
-        let log = show.log.clone();
-        let (session, history) = match session {
-            None => (None, model.chat(chat.clone())?),
+    ) -> nano_runtime::Result<(Self, ChatHistory, Vec<String>)> {
+        let (session, history, notices) = match session {
+            None => (None, model.chat(chat.clone())?, Vec::new()),
             Some(path) => {
-                let (session, history, notices) = Session::open(path, model, chat.clone())?;
-                notices.iter().for_each(|notice| log.warn(notice));
-                (Some(session), history)
+                let (session, history, notices) = Session::open(path, &model, chat.clone())?;
+                (Some(session), history, notices)
             }
         };
-        let talk = Self { history, chat, options, show, log, session, last: None, failed: false };
-        talk.compare_system_prompt();
-        Ok(talk)
+        Ok((Self { model, chat, session }, history, notices))
+    }
+
+    /// Whether a session's system prompt is another one than was asked for: a conversation that is gone on with keeps the
+    /// one it has.
+    pub fn keeps_system_prompt(&self, history: &ChatHistory) -> bool {
+        if self.session.is_none() || history.messages().is_empty() {
+            return false;
+        }
+        let asked = self.model.chat(self.chat.clone()).ok().and_then(|chat| chat.system_prompt());
+        (self.chat.system_prompt.is_some() || !self.chat.functions.is_empty()) && asked != history.system_prompt()
+    }
+}
+
+impl Talk {
+    pub fn new(chat: Chat, place: Place, functions: BotFunctions, options: GenerateOptions, show: Show) -> Self {
+        let log = show.log.clone();
+        Self { chat, place, functions, options, show, log, last: None, failed: false }
     }
 
     /// The functions that may be called.
     pub fn functions(&self) -> &BotFunctions {
-        self.history.functions()
+        &self.functions
     }
 
     /// Takes turns until there are no more. The exit status.
@@ -61,8 +93,8 @@ impl Talk {
         for said in source {
             match said? {
                 Said::User(text) => {
-                    self.history.user(text);
-                    self.reply(|history, options| history.reply(options))?;
+                    self.chat.append_message(Message::user(text));
+                    self.turn(Chat::answer)?;
                 }
                 Said::Command(Command::Exit) | Said::End => break,
                 Said::Command(command) => self.command(command)?,
@@ -73,30 +105,36 @@ impl Talk {
         Ok(u8::from(self.failed))
     }
 
-    /// Shows a reply. It is saved before its end is told, so that whoever was told may end the program. Whether it
-    /// joined the conversation.
-    pub(super) fn reply(
+    /// Shows a turn. It is saved before its end is told, so that whoever was told may end the program.
+    pub(super) fn turn(
         &mut self,
-        start: impl for<'a> FnOnce(&'a mut ChatHistory, &GenerateOptions) -> nano_runtime::Result<Reply<'a>>,
-    ) -> Result<bool> {
-        let Self { history, options, show, .. } = self;
-        let (outcome, during) = show.reply(|| start(history, options), Reply::stopper)?;
+        start: impl for<'a> FnOnce(&'a mut Chat, &GenerateOptions) -> nano_runtime::Result<Round<'a>>,
+    ) -> Result<()> {
+        let Self { chat, options, show, .. } = self;
+        let (outcome, during) = show.turn(|| {
+            let round = start(chat, options)?;
+            let stopper = round.stopper();
+            Ok((round, stopper))
+        })?;
         match &outcome {
-            Ok(Output { stats, finish, .. }) => {
-                self.last = Some((*stats, *finish));
+            Ok(Turn { total, finish, .. }) => {
+                self.last = Some((*total, *finish));
                 self.keep()?;
             }
+            // Whoever stops a turn knows that it has no answer.
+            Err(nano_runtime::Error::RoundStopped) => {}
             Err(_) => self.failed = true,
         }
-        self.show.end(&outcome, during)?;
-        Ok(outcome.is_ok())
+        self.show.end(&outcome, during)
     }
 
     /// Saves the conversation where that is asked for. A program that reads events is told that it could not be saved: it
     /// takes what it was told is done for saved.
     pub(super) fn keep(&mut self) -> Result<()> {
-        if let Some(session) = &mut self.session
-            && let Err(error) = session.commit(&mut self.history)
+        if let Place::Here(here) = &mut self.place
+            && let Some(session) = &mut here.session
+            && let Some(history) = self.chat.history()
+            && let Err(error) = session.commit(history)
         {
             self.show.warn(&format_args!("{error}; the conversation goes on unsaved"))?;
         }
@@ -110,25 +148,17 @@ impl Talk {
 
     /// Tells a person what they talk to.
     pub fn greet(&self) {
-        let info = self.history.model().info();
-        self.log.say_dim(&format!("{}, {} tokens of context; /help lists commands", info.name, info.context));
-        let said = self.history.messages().iter().filter(|message| message.role != "system").count();
-        if let Some(session) = self.session.as_ref().filter(|_| said > 0) {
+        let (about, context) = match &self.place {
+            Place::Here(here) => (&here.model.info().name, here.model.info().context),
+            Place::There { about, context } => (about, *context),
+        };
+        self.log.say_dim(&format!("{about}, {context} tokens of context; /help lists commands"));
+        let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
+        if let Place::Here(here) = &self.place
+            && let Some(session) = here.session.as_ref().filter(|_| said > 0)
+        {
             let path = session.path().display();
             self.log.say_dim(&format!("{path}: going on after {}; /history lists them", counted(said, "message")));
-        }
-    }
-
-    /// A conversation that is gone on with keeps the system prompt that it has.
-    fn compare_system_prompt(&self) {
-        if self.session.is_some() && !self.history.messages().is_empty() {
-            let asked = self.history.model().chat(self.chat.clone()).ok();
-            let asked = asked.and_then(|chat| chat.system_prompt());
-            if (self.chat.system_prompt.is_some() || !self.chat.functions.is_empty())
-                && asked != self.history.system_prompt()
-            {
-                self.log.note("the session keeps the system prompt that it was begun with; /system TEXT sets another");
-            }
         }
     }
 }

@@ -19,3 +19,4 @@ mod smollm2;
 mod stand_in;
 mod templates;
 mod terminal;
+mod tools;

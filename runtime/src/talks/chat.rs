@@ -246,6 +246,13 @@ impl Chat {
         self.marked = false;
     }
 
+    /// The same for the round that follows: those there were come back if that round is taken back.
+    pub fn try_messages(&mut self, messages: Vec<Message>) {
+        self.end_round();
+        self.mark();
+        self.setup.talk.set_messages(messages);
+    }
+
     /// Starts over with another system prompt, or none.
     pub fn set_system_prompt(&mut self, text: Option<String>) {
         self.end_round();

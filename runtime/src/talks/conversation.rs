@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// Messages, and answers that join them.
 ///
 /// One answer is under way at most. Its [`Event::Done`] is read when its message has joined; an error is read when all of
-/// it is gone. Whatever else is done to the messages while an answer is under way ends it first, as if it had not been.
+/// it is gone. Whatever else is done to the messages while an answer is under way ends it first, as if it had not been; what
+/// was appended for an answer that ends so, or fails, may go with it.
 pub trait Conversation: Send {
     /// The messages, the system prompt among them.
     fn messages(&self) -> &[Message];
@@ -50,14 +51,14 @@ pub trait Conversation: Send {
 pub struct EngineConversation {
     engine: Arc<dyn Engine>,
     messages: Vec<Message>,
-    marked: usize,
+    marked: Vec<Message>,
     answer: Option<Box<dyn Answer>>,
 }
 
 impl EngineConversation {
     /// No messages yet.
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, messages: Vec::new(), marked: 0, answer: None }
+        Self { engine, messages: Vec::new(), marked: Vec::new(), answer: None }
     }
 
     /// The engine.
@@ -96,12 +97,12 @@ impl Conversation for EngineConversation {
 
     fn mark(&mut self) {
         self.answer = None;
-        self.marked = self.messages.len();
+        self.marked = self.messages.clone();
     }
 
     fn take_back(&mut self) {
         self.answer = None;
-        self.messages.truncate(self.marked);
+        self.messages = self.marked.clone();
     }
 
     fn begin(&mut self, prompt: Option<Vec<Message>>, tools: &[Value], options: &GenerateOptions) -> Result<()> {

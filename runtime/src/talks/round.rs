@@ -37,10 +37,12 @@ pub struct ToolResult {
 /// A round under way: an iterator of events that holds its chat.
 ///
 /// It ends in one of two ways. Its last answer is done: then everything that was said in it has joined the conversation.
-/// Or an error is its last event: then nothing of it stays, the user's message included. It is an error too if it was
-/// [stopped](Round::stop) while an answer that makes calls or their functions were under way
-/// ([`Error::RoundStopped`]). An answer without calls that was stopped stays as far as it has come, as
-/// [`Finish::Cancelled`](crate::Finish::Cancelled), and with it all that came before it in the round.
+/// Or an error is its last event: then nothing of it stays, the user's message included.
+///
+/// If it is [stopped](Round::stop) while an answer is under way that has made no call so far, that answer is the last: it
+/// stays as far as it has come, as [`Finish::Cancelled`](crate::Finish::Cancelled), and with it all that came before it in
+/// the round. A stop at any other time, from the first call of an answer until the next answer begins, ends it with
+/// [`Error::RoundStopped`].
 ///
 /// Dropping it before its end takes it back; after [`stop`](Round::stop) it is as if it had been read to its end. Functions
 /// that run then are left alone, and nobody hears what they return.

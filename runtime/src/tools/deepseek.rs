@@ -8,24 +8,30 @@ use super::text::{Begins, SPACE, WORD, begins, find_near, space};
 use serde_json::{Map, Value};
 
 pub(crate) const CALLS_BEGIN: &str = "<｜tool▁calls▁begin｜>";
-const CALL_BEGIN: &str = "<｜tool▁call▁begin｜>";
-const SEPARATOR: &str = "<｜tool▁sep｜>";
+pub(crate) const CALL_BEGIN: &str = "<｜tool▁call▁begin｜>";
+pub(crate) const CALL_END: &str = "<｜tool▁call▁end｜>";
+pub(crate) const CALLS_END: &str = "<｜tool▁calls▁end｜>";
+pub(crate) const SEPARATOR: &str = "<｜tool▁sep｜>";
 const FENCE: &str = "```";
 
 pub(crate) const DEEPSEEK: Dialect = Dialect {
     thoughts: &[THINK],
     opens: &[CALLS_BEGIN, CALL_BEGIN],
-    ends: &[
-        "<｜tool▁call▁end｜>",
-        "<｜tool▁calls▁end｜>",
-        "<｜tool▁outputs▁begin｜>",
-        "<｜tool▁outputs▁end｜>",
-        "<｜end▁of▁sentence｜>",
-    ],
+    ends: &[CALL_END, CALLS_END, "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜end▁of▁sentence｜>"],
     joined: false,
     bare: never,
     block: |open| Box::new(Call { first: open == Open::Marker(0), ..Call::default() }),
 };
+
+/// Calls between their markers.
+pub(crate) fn written(calls: &str) -> String {
+    format!("{CALLS_BEGIN}{calls}{CALLS_END}")
+}
+
+/// One call, as R1 writes it.
+pub(crate) fn written_call(name: &str, arguments: &str) -> String {
+    format!("{CALL_BEGIN}function{SEPARATOR}{name}\n{FENCE}json\n{arguments}\n{FENCE}{CALL_END}")
+}
 
 /// One call, behind its own marker, or before that, behind the one that begins all calls.
 #[derive(Default)]

@@ -2,6 +2,7 @@
 //! whose vocabulary is bytes and the marks of the families; the templates are the built-in ones, some of our own that do
 //! what published ones do, and the published ones where they are there.
 
+mod chats;
 #[path = "../common/mod.rs"]
 mod common;
 mod kept;
