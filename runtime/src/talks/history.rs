@@ -12,6 +12,8 @@ use serde_json::Value;
 pub struct HistoryConversation {
     history: ChatHistory,
     answer: Option<ReplyStream>,
+    /// The conversation that the answer is made in, where a hook says what is asked in place of the messages.
+    aside: Option<ChatHistory>,
     marked: Option<Marked>,
 }
 
@@ -25,7 +27,7 @@ struct Marked {
 impl HistoryConversation {
     /// The conversation goes on where it is.
     pub fn new(history: ChatHistory) -> Self {
-        Self { history, answer: None, marked: None }
+        Self { history, answer: None, aside: None, marked: None }
     }
 
     /// The conversation itself. An answer under way is given up.
@@ -36,13 +38,21 @@ impl HistoryConversation {
 
     /// Ends the answer, and keeps what rows it left.
     fn give_up(&mut self) {
-        if let Some(stream) = self.answer.take() {
+        if let Some(stream) = self.answer.take()
+            && self.aside.take().is_none()
+        {
             self.history.roll_back(Some(stream.into_cache()));
         }
     }
 
     fn note(&mut self, event: Result<Event>) -> Result<Event> {
         match &event {
+            Ok(Event::Done(output)) if self.aside.take().is_some() => {
+                self.answer = None;
+                self.history.append_message(output.message.clone());
+                self.history.state.settled = self.history.messages().len();
+            }
+            Err(_) if self.aside.take().is_some() => self.answer = None,
             Ok(Event::Overflow { policy: Overflow::Shift, .. }) => self.rows_moved(),
             Ok(Event::Done(_)) | Err(_) => {
                 if let Some(stream) = self.answer.take() {
@@ -98,17 +108,19 @@ impl Conversation for HistoryConversation {
 
     fn begin(&mut self, prompt: Option<Vec<Message>>, tools: &[Value], options: &GenerateOptions) -> Result<()> {
         self.give_up();
-        if let Some(prompt) = prompt {
-            return Err(Error::Option {
-                name: "the prompt of a chat's hook",
-                found: format!("{} messages", prompt.len()),
-                need: "a conversation that keeps its own rows is fed as it is; chat over an engine, or let the hook give none",
-            });
-        }
         if self.history.tools() != tools {
             self.history.set_tools(tools.to_vec())?;
         }
-        self.answer = Some(self.history.generate(options)?);
+        self.answer = Some(match prompt {
+            None => self.history.generate(options)?,
+            Some(prompt) => {
+                let mut aside = self.history.fork();
+                aside.put_messages(prompt);
+                let answer = aside.generate(options)?;
+                self.aside = Some(aside);
+                answer
+            }
+        });
         Ok(())
     }
 
