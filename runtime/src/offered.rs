@@ -162,7 +162,8 @@ impl ChatHistory {
                             need: "it goes with no constraint and no reply prefix: leave those out, or the choice",
                         });
                     }
-                    options.constraint = Some(reader.format.forced(tools, choice, inside, has_token)?);
+                    let control = |text: &str| token(tokenizer, text).filter(|&id| is_control(tokenizer, id));
+                    options.constraint = Some(reader.format.forced(tools, choice, inside, control)?);
                 }
             }
         }
@@ -204,6 +205,11 @@ fn token(tokenizer: &Tokenizer, text: &str) -> Option<u32> {
         [token] => Some(token),
         _ => None,
     }
+}
+
+/// Whether grammars see a token as no text.
+fn is_control(tokenizer: &Tokenizer, id: u32) -> bool {
+    tokenizer.is_control(id) || tokenizer.stop().contains(&id)
 }
 
 fn has_token(tokenizer: &Tokenizer, text: &str) -> bool {

@@ -74,6 +74,11 @@ impl Constraint {
     }
 }
 
+/// A schema as it stands in a grammar, behind `%json`.
+pub(crate) fn embedded(schema: &Value) -> Value {
+    schema::with_white_space(schema)
+}
+
 fn check_text(text: &str, most: usize) -> std::result::Result<(), String> {
     if text.len() > most {
         return Err(format!("it has {} bytes, and may have at most {most}", text.len()));

@@ -4,9 +4,11 @@
 //!
 //! [`ToolFormat`] is the list of formats; there is one file for each. All but one are read by [`frame::Frame`].
 
+mod arguments;
 mod bare;
 mod curly;
 mod deepseek;
+mod forced;
 mod frame;
 mod gemma;
 mod harmony;
@@ -15,9 +17,9 @@ mod json;
 mod llama;
 mod mistral;
 mod phi;
-mod placeholder;
 mod python;
 mod qwen;
+mod rules;
 mod text;
 mod told;
 mod typed;
