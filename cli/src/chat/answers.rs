@@ -169,7 +169,7 @@ impl Talk {
         let (tokens, context) = match (&self.place, self.chat.history()) {
             (Place::Here(here), Some(history)) => (history.num_tokens(), here.model.info().context),
             (Place::Here(here), None) => (total.tokens, here.model.info().context),
-            (Place::There { context, .. }, _) => (total.tokens, *context),
+            (Place::There(there), _) => (total.tokens, there.engine.max_context_size()),
         };
         rows.push(("context", format!("{tokens} of {context} tokens")));
         table(&rows)

@@ -15,7 +15,7 @@ use crate::stats::{Total, line};
 use crate::style::{Color, Style, Terminals};
 use anyhow::Result;
 use events::{Call, Line};
-use nano_runtime::{BotFunctions, CallReport, Error, Event, Finish, Output, RoundEvent, Stopper};
+use nano_runtime::{BotFunctions, CallReport, Error, Event, Finish, Output, Overflow, RoundEvent, Stopper};
 use page::Page;
 use styles::Styles;
 
@@ -190,16 +190,20 @@ impl Show {
                 self.log.debug(format_args!("{} was called and took {:.3} s", report.name, report.seconds));
                 page.call(&report)
             }
-            Event::Overflow { policy, removed_rows } if self.json => Line::overflow(policy, removed_rows).write(),
-            Event::Overflow { policy, removed_rows } => {
-                self.log.note_dim(format_args!(
-                    "(the context was full: the oldest exchanges were removed, {removed_rows} tokens; --overflow {})",
-                    policy.as_str()
-                ));
-                Ok(())
-            }
+            Event::Overflow { policy, removed_rows } => self.overflow(policy, removed_rows),
             _ => Ok(()),
         }
+    }
+
+    fn overflow(&self, policy: Overflow, removed: usize) -> Result<()> {
+        if self.json {
+            return Line::overflow(policy, removed).write();
+        }
+        self.log.note_dim(format_args!(
+            "(the context was full: the oldest exchanges were removed, {removed} tokens; --overflow {})",
+            policy.as_str()
+        ));
+        Ok(())
     }
 
     fn done(&self, turn: &Turn) -> Result<()> {

@@ -197,6 +197,36 @@ fn errors_leave_the_conversation_as_it_was() {
 }
 
 #[test]
+fn the_oldest_exchanges_go_where_the_context_is_full() {
+    // The server has 2048 tokens of context, and counts a token for two letters.
+    let server = || {
+        StandIn::new(|seen, count| match seen.what.as_str() {
+            "POST /tokenize" => json_reply(200, &json!({"count": seen.body["messages"].to_string().len() / 2})),
+            _ if count == 3 => json_reply(400, &json!({"error": {"message": "no"}})),
+            _ => says("Yes."),
+        })
+    };
+    let answers = |server: &StandIn| -> Vec<Seen> {
+        server.seen().into_iter().filter(|seen| seen.what.ends_with("completions")).collect()
+    };
+    let long = format!("{}\n", "many words ".repeat(100)).repeat(7);
+    let full = server();
+    let ran = ask(&full, &["--json", "-n", "100", "--system-prompt", "Be brief."], &format!("{long}/history\n"));
+    let events = ran.events();
+    let removed = events.iter().filter(|event| event["event"] == "overflow");
+    let removed: Vec<u64> = removed.map(|event| event["removed_rows"].as_u64().unwrap()).collect();
+    assert!(removed.len() == 2 && removed.iter().all(|&n| n > 500), "{removed:?}");
+    let lengths: Vec<usize> = answers(&full).iter().map(|seen| said(seen).len()).collect();
+    assert_eq!(lengths, [2, 4, 6, 2, 2, 4, 6], "{events:?}");
+    assert!(answers(&full).iter().all(|seen| said(seen)[0] == "system Be brief."));
+    // The fourth turn fails: what it removed is there again, and goes with the fifth.
+    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 7);
+    let error = server();
+    ask(&error, &["--overflow", "error", "-n", "100"], &long);
+    assert_eq!(said(answers(&error).last().unwrap()).len(), 11, "the server says what it thinks of that");
+}
+
+#[test]
 fn servers_that_cannot_be_talked_to() {
     let dir = TempDir::new("engine");
     let bare = |args: &[&str]| {
