@@ -5,7 +5,7 @@ use super::command::Command;
 use super::{Said, room};
 use crate::listing::counted;
 use crate::out::Log;
-use crate::show::{Show, Turn};
+use crate::show::{Show, Turn, harmless};
 use crate::stats::Total;
 use anyhow::Result;
 use nano_runtime::{
@@ -52,6 +52,16 @@ pub struct Here {
     pub chat: ChatOptions,
     /// Where each turn is saved.
     pub session: Option<Session>,
+}
+
+impl Place {
+    /// Tokens of the context.
+    pub fn context(&self) -> usize {
+        match self {
+            Place::Here(here) => here.model.info().context,
+            Place::There(there) => there.engine.max_context_size(),
+        }
+    }
 }
 
 impl Here {
@@ -156,11 +166,12 @@ impl Talk {
 
     /// Tells a person what they talk to.
     pub fn greet(&self) {
-        let (about, context) = match &self.place {
-            Place::Here(here) => (&here.model.info().name, here.model.info().context),
-            Place::There(there) => (&there.about, there.engine.max_context_size()),
+        let about = match &self.place {
+            Place::Here(here) => &here.model.info().name,
+            Place::There(there) => &there.about,
         };
-        self.log.say_dim(&format!("{about}, {context} tokens of context; /help lists commands"));
+        let context = self.place.context();
+        self.log.say_dim(&format!("{}, {context} tokens of context; /help lists commands", harmless(about)));
         let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
         if let Place::Here(here) = &self.place
             && let Some(session) = here.session.as_ref().filter(|_| said > 0)

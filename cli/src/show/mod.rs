@@ -37,8 +37,8 @@ pub struct Show {
 pub struct Turn {
     pub total: Total,
     pub finish: Finish,
-    /// The last answer, if its end was not told yet.
-    last: Option<Box<Output>>,
+    /// The last answer.
+    last: Box<Output>,
 }
 
 impl Show {
@@ -149,17 +149,17 @@ impl Show {
     ) -> Result<nano_runtime::Result<Turn>> {
         let mut page = Page::new(self);
         let mut total = Total::default();
-        let mut ended = None;
+        let mut last: Option<Box<Output>> = None;
         for step in steps {
             match step {
                 Ok(RoundEvent::Answer(Event::Done(output))) => {
                     page.end_answer()?;
                     total.answered(&output.stats);
-                    let called = output.message.tool_calls.is_some();
-                    if called && self.json {
-                        Line::done(&output).write()?;
+                    let calls = calls(&output);
+                    if calls > 0 && self.json {
+                        Line::done(&output, calls).write()?;
                     }
-                    ended = Some((output.finish, Some(output).filter(|_| !called)));
+                    last = Some(output);
                 }
                 Ok(RoundEvent::Answer(event)) => self.event(&mut page, event)?,
                 Ok(RoundEvent::Result(result)) => {
@@ -174,11 +174,7 @@ impl Show {
                 }
             }
         }
-        page.end()?;
-        Ok(match ended {
-            Some((finish, last)) => Ok(Turn { total, finish, last }),
-            None => Err(Error::Stopped),
-        })
+        Ok(last.map(|last| Turn { total, finish: last.finish, last }).ok_or(Error::Stopped))
     }
 
     fn event(&self, page: &mut Page<'_>, event: Event) -> Result<()> {
@@ -208,10 +204,11 @@ impl Show {
 
     fn done(&self, turn: &Turn) -> Result<()> {
         if self.json {
-            return turn.last.as_ref().map_or(Ok(()), |output| Line::done(output).write());
+            // Whatever it called: no other answer follows it.
+            return Line::done(&turn.last, 0).write();
         }
         // Calls end their lines themselves.
-        if turn.last.is_some() {
+        if calls(&turn.last) == 0 {
             out::write("\n")?;
         }
         if self.stats {
@@ -219,6 +216,11 @@ impl Show {
         }
         Ok(())
     }
+}
+
+/// Calls of tools in an answer.
+fn calls(output: &Output) -> usize {
+    output.message.tool_calls.as_ref().map_or(0, Vec::len)
 }
 
 /// An error as an event.

@@ -127,6 +127,24 @@ fn functions_are_tools_of_a_server_too() {
 }
 
 #[test]
+fn a_turn_has_an_end_whatever_a_server_calls() {
+    let call = json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "time", "arguments": "{}"}}]);
+    let server = StandIn::new(move |_, _| {
+        stream_reply(&events(&[delta(json!({"content": null, "tool_calls": call})), finish("tool_calls")]))
+    });
+    for (rounds, asked) in [("0", 1), ("2", 3)] {
+        let before = server.seen().len();
+        let ran = ask(&server, &["--json", "--function", "time", "--max-function-rounds", rounds], "hi\n").succeeded();
+        let events = ran.events();
+        let done: Vec<bool> =
+            events.iter().filter(|e| e["event"] == "done").map(|e| e.get("tool_calls").is_some()).collect();
+        assert_eq!(done, [vec![true; asked], vec![false]].concat(), "{events:?}");
+        assert!(events.last().unwrap()["event"] == "done" && server.seen().len() - before == asked, "{events:?}");
+        assert_eq!(server.seen().last().unwrap().body["tool_choice"], "none");
+    }
+}
+
+#[test]
 fn commands_work_on_messages() {
     let server = counting();
     let dir = TempDir::new("engine");
