@@ -85,6 +85,23 @@ fn a_call_that_must_be_made_is_made_whatever_the_model_would_say() {
 }
 
 #[test]
+fn a_tool_whose_arguments_cannot_be_enforced_is_named() {
+    let mut bad = drive();
+    bad["function"]["name"] = "fly".into();
+    bad["function"]["parameters"]["properties"]["where"] = json!({"type": "string", "format": "no such format"});
+    let (model, log) = model(Template::builtin("chat-ml-tools").unwrap(), &["Well.<|im_end|>"]);
+    let mut chat = model.chat(ChatOptions { tools: vec![drive(), bad], ..ChatOptions::default() }).unwrap();
+    chat.user("Go.");
+    for choice in [ToolChoice::Required, ToolChoice::Named("fly".into())] {
+        let refused = chat.reply(&GenerateOptions { tool_choice: choice, ..options() }).unwrap_err();
+        assert!(refused.to_string().starts_with("the function fly cannot be used: a call of it cannot"), "{refused}");
+    }
+    assert!(log.lock().unwrap().steps.is_empty());
+    let (lines, _) = reply(&mut chat, &options());
+    assert_eq!(lines, ["text Well."]);
+}
+
+#[test]
 fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
     let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &["<tool_call>Well.<|im_end|>"]);
     chat.user("Go.");
