@@ -99,6 +99,11 @@ impl RemoteEngine {
         &self.shared.base
     }
 
+    /// Whether somebody said how much context there is: the server, or the options.
+    pub fn knows_context_size(&self) -> bool {
+        !self.shared.context_is_guessed
+    }
+
     /// The models that the server has; none if it has no list.
     pub fn models(&self) -> &[String] {
         &self.shared.models

@@ -38,6 +38,8 @@ mod gemma_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
+mod speech;
+#[cfg(test)]
 mod splits;
 
 use std::sync::Arc;

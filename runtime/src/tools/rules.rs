@@ -2,7 +2,7 @@
 
 use crate::Constraint;
 use crate::constrain::embedded;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A piece of what a rule says.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,12 @@ impl<'a> Rules<'a> {
     /// A new rule for JSON that fits a schema.
     pub(crate) fn json(&mut self, schema: &Value) -> Say {
         let name = self.name("j");
-        self.text += &format!("{name}: %json {}\n", embedded(schema));
+        let mut schema = schema.clone();
+        if let Value::Object(schema) = &mut schema {
+            // Calls are written on one line, as templates show them: what was said need not be fed again.
+            schema.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": " "}));
+        }
+        self.text += &format!("{name}: %json {}\n", embedded(&schema));
         rule(name)
     }
 

@@ -75,7 +75,7 @@ fn a_template_that_knows_no_tools_has_them_told_in_words() {
 #[test]
 fn a_call_that_must_be_made_is_made_whatever_the_model_would_say() {
     for (name, choice) in [("required", ToolChoice::Required), ("named", ToolChoice::Named("drive".into()))] {
-        let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&"no ".repeat(400)]);
+        let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&"no\" ".repeat(400)]);
         let mut chat = model.chat(ChatOptions { tools: vec![drive()], ..ChatOptions::default() }).unwrap();
         chat.user("Go.");
         let options = GenerateOptions { tool_choice: choice, max_new_tokens: 400, ..options() };
