@@ -111,3 +111,23 @@ fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
     assert!(before.contains("drive"));
     assert!(!output.text.contains("<tool_call>"), "{}", output.text);
 }
+
+#[test]
+fn calls_of_tools_that_are_gone_are_told_in_words_where_the_template_knows_none() {
+    let call = "{\"name\": \"drive\", \"parameters\": {\"speed\": 1}}<|im_end|>";
+    // Knows two roles, and refuses all others.
+    let strict = CHATML.replace(
+        "<|im_start|>{{",
+        "{% if m.role not in ['user', 'assistant', 'system'] or m.tool_calls %}\
+                                 {{ raise_exception('what?') }}{% endif %}<|im_start|>{{",
+    );
+    let (mut chat, _) =
+        with_tools(Template::jinja("strict", &strict).unwrap(), &[call, "Done.<|im_end|>", "Yes.<|im_end|>"]);
+    let (_, output) = ask(&mut chat, "Go.");
+    chat.append_message(crate::result(&output.message, 0, "went far"));
+    reply(&mut chat, &options());
+    chat.set_tools(Vec::new()).unwrap();
+    let (lines, _) = ask(&mut chat, "Really?");
+    assert_eq!(lines, ["text Yes."]);
+    assert!(chat.prompt().unwrap().contains("went far"));
+}
