@@ -6,7 +6,7 @@ use nano_runtime::{BotFunction, Chat, GenerateOptions, Message, Value};
 /// Takes out the oldest exchanges where what follows would not fit, until half of the context is free; if the turn fails,
 /// they come back. How many tokens went, about.
 pub fn make(chat: &mut Chat, there: &There, options: &GenerateOptions) -> usize {
-    let budget = there.engine.max_context_size().saturating_sub(options.max_new_tokens);
+    let budget = budget(there.engine.max_context_size(), options.max_new_tokens);
     let tools: Vec<Value> = chat.functions().iter().map(BotFunction::tool).collect();
     let tools_size: usize = tools.iter().map(|tool| tool.to_string().len()).sum();
     let sizes: Vec<usize> = chat.messages().iter().map(size).collect();
@@ -27,6 +27,12 @@ pub fn make(chat: &mut Chat, there: &There, options: &GenerateOptions) -> usize 
         chat.try_messages(kept);
     }
     (removed as f64 * per_byte).ceil() as usize
+}
+
+/// Tokens that a prompt may have. An answer that may take all of the context is asked for without a limit, and wants no
+/// more than half of it.
+fn budget(context: usize, answer: usize) -> usize {
+    context - if answer < context { answer } else { context / 2 }
 }
 
 /// The messages without so many bytes of the oldest exchanges, or all but the last one; and the bytes that went.
@@ -56,6 +62,12 @@ fn size(message: &Message) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_without_a_limit_leaves_room_for_a_prompt() {
+        assert_eq!((budget(1000, 100), budget(1000, 999)), (900, 1));
+        assert_eq!((budget(1000, 1000), budget(1000, usize::MAX), budget(0, 5)), (500, 500, 0));
+    }
 
     #[test]
     fn whole_exchanges_go_and_the_last_one_stays() {
