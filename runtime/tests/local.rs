@@ -104,19 +104,23 @@ fn what_is_kept_gives_way_when_pages_are_needed() {
 
 #[test]
 fn an_answer_dropped_or_stopped_leaves_an_engine_that_answers() {
-    let (engine, log) = engine(&["Hello world", "So."]);
+    // Longer than what is made ahead of its reader.
+    let long = "So. ".repeat(100);
+    let (engine, log) = engine(&["Hello world", &long]);
     for events in 0..5 {
         let mut answer = engine.stream(&request(&["One"])).unwrap();
         answer.by_ref().take(events).for_each(|event| drop(event.unwrap()));
     }
     assert_eq!(answer(&engine, &["One"]), "Hello world");
     fed(&log);
-    let mut stopped = engine.stream(&request(&["One", "Hello world", "Two"])).unwrap();
+    let more = GenerateOptions { max_new_tokens: 500, ..options() };
+    let more = Request { options: more, ..request(&["One", "Hello world", "Two"]) };
+    let mut stopped = engine.stream(&more).unwrap();
     stopped.stopper().stop();
     let Some(Ok(Event::Done(output))) = stopped.find(|event| matches!(event, Ok(Event::Done(_)))) else { panic!() };
     assert_eq!(output.finish, Finish::Cancelled);
     assert!(stopped.is_ended() && stopped.next().is_none() && stopped.poll().is_none());
-    assert_eq!(answer(&engine, &["One", "Hello world", "Two"]), "So.");
+    assert_eq!(engine.predict(&more).unwrap().text, long);
 }
 
 #[test]
