@@ -8,7 +8,7 @@ use crate::transcript::Told;
 use crate::{Error, GenerateOptions, Map, Result, ToolChoice, Value};
 use nano_models::{Control, Tokenizer};
 use nano_templates::{Message, Template, Vars};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Closes a call. Templates made for one call a reply end the reply with it.
 const CALL_END: &str = "</tool_call>";
@@ -21,8 +21,10 @@ pub(crate) struct Offered {
     pub(crate) reader: Option<Reader>,
     /// What the model is told where its template cannot tell it.
     pub(crate) told: Option<String>,
-    /// The template knows no calls and no results.
-    pub(crate) translated: bool,
+    /// The template knows no calls and no results: those that there are, of tools that may be gone, are told in this format.
+    pub(crate) translated: Option<ToolFormat>,
+    /// Calls of all of them can be forced.
+    enforceable: OnceLock<()>,
 }
 
 impl ChatHistory {
@@ -67,19 +69,19 @@ impl ChatHistory {
             schemas.insert(name.to_owned(), parameters);
         }
         let mut offered = Offered::default();
+        let knows = self.template.knows_tools(&self.vars);
+        let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
+        let spoken = match known {
+            Some(format) if knows.tools || self.format.is_some() || in_words(format) => format,
+            _ => ToolFormat::Json,
+        };
+        offered.translated = (!knows.results).then_some(spoken);
         let format = if tools.is_empty() {
             let thinks = || source.contains("<think>") || has_token("<think>");
             known.filter(|format| format.has_reasoning()).or_else(|| thinks().then_some(ToolFormat::Json))
         } else {
-            let knows = self.template.knows_tools(&self.vars);
-            offered.translated = !knows.results;
-            let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
-            let format = match known {
-                Some(format) if knows.tools || self.format.is_some() || in_words(format) => format,
-                _ => ToolFormat::Json,
-            };
-            offered.told = (!knows.tools).then(|| tools::told(format, &tools));
-            Some(format)
+            offered.told = (!knows.tools).then(|| tools::told(spoken, &tools));
+            Some(spoken)
         };
         offered.reader =
             format.map(|format| Reader { format, schemas: Arc::new(schemas), ends: self.turn_ends(tokenizer) });
@@ -103,12 +105,14 @@ impl ChatHistory {
 
     /// Puts what the model is told of its tools into messages, where the template cannot.
     pub(crate) fn speak_of_tools(&self, messages: &mut Vec<Message>, vars: &mut Vars) {
-        let Offered { tools, reader, told, translated } = &self.offered;
-        let Some(format) = reader.as_ref().map(|reader| reader.format).filter(|_| !tools.is_empty()) else { return };
-        if *translated {
-            *messages = tools::translate(messages, format);
+        let Offered { tools, told, translated, .. } = &self.offered;
+        if let Some(format) = translated
+            && messages.iter().any(|message| message.role == "tool" || message.tool_calls.is_some())
+        {
+            *messages = tools::translate(messages, *format);
         }
         match told {
+            None if tools.is_empty() => {}
             None => vars.tools = Some(Value::Array(tools.clone())),
             Some(told) => {
                 let told = self.model.tokenizer().hide_control(told);
@@ -163,7 +167,14 @@ impl ChatHistory {
                         });
                     }
                     let control = |text: &str| token(tokenizer, text).filter(|&id| is_control(tokenizer, id));
-                    options.constraint = Some(reader.format.forced(tools, choice, inside, control)?);
+                    let constraint = reader.format.forced(tools, choice, inside, control)?;
+                    if self.offered.enforceable.get().is_none() {
+                        tools::try_schemas(tools, choice, |schema| self.model.check_constraint(schema))?;
+                        if *choice == ToolChoice::Required {
+                            self.offered.enforceable.get_or_init(|| ());
+                        }
+                    }
+                    options.constraint = Some(constraint);
                 }
             }
         }

@@ -31,14 +31,8 @@ impl ToolFormat {
         inside_reasoning: bool,
         token: impl Fn(&str) -> Option<u32>,
     ) -> Result<Constraint> {
-        let mut chosen = Vec::new();
-        for tool in tools {
-            let function = tool.get("function").unwrap_or(tool);
-            let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
-            if !matches!(choice, ToolChoice::Named(wanted) if wanted != name) {
-                chosen.push(Tool { name, schema: self.checked(name, function.get("parameters"))? });
-            }
-        }
+        let chosen: Vec<_> = chosen(tools, choice).collect();
+        chosen.iter().try_for_each(|tool| self.check(tool))?;
         if chosen.is_empty() {
             return Err(Error::Option {
                 name: "tool_choice",
@@ -54,10 +48,11 @@ impl ToolFormat {
         let mut says = if inside_reasoning { self.closing() } else { Vec::new() };
         says.extend(self.calls(&chosen, most, &mut rules));
         let constraint = rules.start(&says);
-        constraint.check().map_err(|error| match (&chosen[..], error) {
-            ([tool], Error::Constraint { problem, .. }) => refused(tool.name, &problem),
-            (_, error) => error,
-        })?;
+        let checked = constraint.check();
+        match &chosen[..] {
+            [tool] => named(tool.name, checked)?,
+            _ => checked?,
+        }
         Ok(constraint)
     }
 
@@ -68,20 +63,16 @@ impl ToolFormat {
         opens.iter().copied().filter(|open| has_token(open)).collect()
     }
 
-    /// The schema of a tool's arguments, once it is known that a call of it can be forced and read.
-    fn checked(self, name: &str, parameters: Option<&Value>) -> Result<Value> {
+    /// Looks for what can be refused without a vocabulary.
+    fn check(self, tool: &Tool) -> Result<()> {
+        let Tool { name, schema } = tool;
         if !self.reads(&self.write(&[call(name)]), name) {
             return Err(refused(name, &format!("models of the format {self} cannot write its name")));
         }
-        let schema = closed(parameters);
         if schema.get("type").is_some_and(|kind| kind != "object") {
             return Err(refused(name, "the schema of its parameters is of another type than object"));
         }
-        match Constraint::JsonSchema(schema.clone()).check() {
-            Ok(()) => Ok(schema),
-            Err(Error::Constraint { problem, .. }) => Err(refused(name, &problem)),
-            Err(error) => Err(error),
-        }
+        named(name, Constraint::JsonSchema(schema.clone()).check())
     }
 
     /// Whether this text is read as a call of a tool.
@@ -191,6 +182,33 @@ impl ToolFormat {
                 [open, text("["), list, text("]")].into_iter().chain(close).collect()
             }
         }
+    }
+}
+
+/// Tries the schemas of the tools that may be called: what a whole grammar is refused for does not name the tool.
+pub(crate) fn try_schemas(
+    tools: &[Value],
+    choice: &ToolChoice,
+    check: impl Fn(&Constraint) -> Result<()>,
+) -> Result<()> {
+    chosen(tools, choice).try_for_each(|tool| named(tool.name, check(&Constraint::JsonSchema(tool.schema))))
+}
+
+/// The tools that may be called.
+fn chosen<'a>(tools: &'a [Value], choice: &'a ToolChoice) -> impl Iterator<Item = Tool<'a>> {
+    let tool = |tool: &'a Value| {
+        let function = tool.get("function").unwrap_or(tool);
+        let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
+        Tool { name, schema: closed(function.get("parameters")) }
+    };
+    tools.iter().map(tool).filter(move |tool| !matches!(choice, ToolChoice::Named(name) if name != tool.name))
+}
+
+/// An error about a tool's schema, with the tool's name.
+fn named(name: &str, result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::Constraint { problem, .. }) => Err(refused(name, &problem)),
+        other => other,
     }
 }
 

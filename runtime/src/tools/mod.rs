@@ -25,6 +25,7 @@ mod told;
 mod typed;
 mod written;
 
+pub(crate) use forced::try_schemas;
 pub(crate) use told::{told, translate};
 
 #[cfg(test)]

@@ -85,6 +85,23 @@ fn a_call_that_must_be_made_is_made_whatever_the_model_would_say() {
 }
 
 #[test]
+fn a_tool_whose_arguments_cannot_be_enforced_is_named() {
+    let mut bad = drive();
+    bad["function"]["name"] = "fly".into();
+    bad["function"]["parameters"]["properties"]["where"] = json!({"type": "string", "format": "no such format"});
+    let (model, log) = model(Template::builtin("chat-ml-tools").unwrap(), &["Well.<|im_end|>"]);
+    let mut chat = model.chat(ChatOptions { tools: vec![drive(), bad], ..ChatOptions::default() }).unwrap();
+    chat.user("Go.");
+    for choice in [ToolChoice::Required, ToolChoice::Named("fly".into())] {
+        let refused = chat.reply(&GenerateOptions { tool_choice: choice, ..options() }).unwrap_err();
+        assert!(refused.to_string().starts_with("the function fly cannot be used: a call of it cannot"), "{refused}");
+    }
+    assert!(log.lock().unwrap().steps.is_empty());
+    let (lines, _) = reply(&mut chat, &options());
+    assert_eq!(lines, ["text Well."]);
+}
+
+#[test]
 fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
     let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &["<tool_call>Well.<|im_end|>"]);
     chat.user("Go.");
@@ -93,4 +110,24 @@ fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
     let (_, output) = reply(&mut chat, &options);
     assert!(before.contains("drive"));
     assert!(!output.text.contains("<tool_call>"), "{}", output.text);
+}
+
+#[test]
+fn calls_of_tools_that_are_gone_are_told_in_words_where_the_template_knows_none() {
+    let call = "{\"name\": \"drive\", \"parameters\": {\"speed\": 1}}<|im_end|>";
+    // Knows two roles, and refuses all others.
+    let strict = CHATML.replace(
+        "<|im_start|>{{",
+        "{% if m.role not in ['user', 'assistant', 'system'] or m.tool_calls %}\
+                                 {{ raise_exception('what?') }}{% endif %}<|im_start|>{{",
+    );
+    let (mut chat, _) =
+        with_tools(Template::jinja("strict", &strict).unwrap(), &[call, "Done.<|im_end|>", "Yes.<|im_end|>"]);
+    let (_, output) = ask(&mut chat, "Go.");
+    chat.append_message(crate::result(&output.message, 0, "went far"));
+    reply(&mut chat, &options());
+    chat.set_tools(Vec::new()).unwrap();
+    let (lines, _) = ask(&mut chat, "Really?");
+    assert_eq!(lines, ["text Yes."]);
+    assert!(chat.prompt().unwrap().contains("went far"));
 }
