@@ -108,9 +108,9 @@ fn there(
     );
     options.constraint = asked.map(Asked::unchecked).transpose()?;
     let engine = crate::engine::open(url, args.answerer.model.as_deref(), args.context.max_context_len, log)?;
-    let room = engine.knows_context_size() && args.overflow == Overflow::Drop;
+    let context = engine.knows_context_size().then(|| engine.max_context_size());
     let about = format!("{} at {}", engine.name(), engine.url());
     let engine: Arc<dyn Engine> = Arc::new(engine);
     let chat = system_prompt.into_iter().fold(Chat::new(Arc::clone(&engine)), Chat::with_system_prompt);
-    Ok((chat, Place::There(There { engine, about, makes_room: room })))
+    Ok((chat, Place::There(There { engine, about, context, makes_room: args.overflow == Overflow::Drop })))
 }

@@ -6,13 +6,14 @@ use nano_runtime::{BotFunction, Chat, GenerateOptions, Message, Value};
 /// Takes out the oldest exchanges where what follows would not fit, until half of the context is free; if the turn fails,
 /// they come back. How many tokens went, about.
 pub fn make(chat: &mut Chat, there: &There, options: &GenerateOptions) -> usize {
-    let budget = there.engine.max_context_size().saturating_sub(options.max_new_tokens);
+    let Some(context) = there.context.filter(|_| there.makes_room) else { return 0 };
+    let budget = context.saturating_sub(options.max_new_tokens);
     let tools: Vec<Value> = chat.functions().iter().map(BotFunction::tool).collect();
     let tools_size: usize = tools.iter().map(|tool| tool.to_string().len()).sum();
     let sizes: Vec<usize> = chat.messages().iter().map(size).collect();
     let total = sizes.iter().sum::<usize>() + tools_size;
     // Tokens of less than two bytes are rare: a server need not be asked about what is far from full.
-    if !there.makes_room || total / 2 <= budget {
+    if total / 2 <= budget {
         return 0;
     }
     // A server that cannot say it now will say it of the turn.

@@ -41,7 +41,9 @@ pub struct There {
     pub engine: Arc<dyn Engine>,
     /// The model and the server, for people.
     pub about: String,
-    /// The oldest exchanges go where a turn would not fit.
+    /// Tokens of the context, where they are known.
+    pub context: Option<usize>,
+    /// The oldest exchanges go where a turn would not fit into it.
     pub makes_room: bool,
 }
 
@@ -55,11 +57,11 @@ pub struct Here {
 }
 
 impl Place {
-    /// Tokens of the context.
-    pub fn context(&self) -> usize {
+    /// Tokens of the context, where they are known.
+    pub fn context(&self) -> Option<usize> {
         match self {
-            Place::Here(here) => here.model.info().context,
-            Place::There(there) => there.engine.max_context_size(),
+            Place::Here(here) => Some(here.model.info().context),
+            Place::There(there) => there.context,
         }
     }
 }
@@ -170,8 +172,8 @@ impl Talk {
             Place::Here(here) => &here.model.info().name,
             Place::There(there) => &there.about,
         };
-        let context = self.place.context();
-        self.log.say_dim(&format!("{}, {context} tokens of context; /help lists commands", harmless(about)));
+        let context = self.place.context().map_or_else(String::new, |tokens| format!(", {tokens} tokens of context"));
+        self.log.say_dim(&format!("{}{context}; /help lists commands", harmless(about)));
         let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
         if let Place::Here(here) = &self.place
             && let Some(session) = here.session.as_ref().filter(|_| said > 0)

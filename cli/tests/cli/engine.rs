@@ -1,7 +1,9 @@
 //! The same terminal on a model behind a server: a strict stand-in answers, and what it was asked is looked at.
 
 use super::harness::{Ran, Running, nano, run};
-use super::server::{HEAD, Reply, Seen, StandIn, delta, events, finish, json_reply, plain_reply, stream_reply, usage};
+use super::server::{
+    HEAD, Manner, Reply, Seen, StandIn, delta, events, finish, json_reply, plain_reply, stream_reply, usage,
+};
 use super::terminal::{PROMPT, end, line};
 use nano_models::testing::TempDir;
 use nix::sys::signal::Signal::SIGINT;
@@ -63,7 +65,7 @@ fn a_pipe_and_a_program_talk_to_a_server() {
 
 #[test]
 fn keys_and_proxies_are_in_the_environment() {
-    let server = StandIn::with_key(Some("secret"), |_, _| says("Yes."));
+    let server = StandIn::with(Manner { key: Some("secret"), ..Manner::default() }, |_, _| says("Yes."));
     let dir = TempDir::new("engine");
     let nobody = ("HTTP_PROXY", "http://127.0.0.1:9");
     for env in [

@@ -248,6 +248,22 @@ fn an_interrupt_leaves_a_function_alone_and_takes_the_turn_back() {
 }
 
 #[test]
+fn a_person_is_told_that_the_turn_was_taken_back() {
+    let robot = Robot::new(&[&["<tool_call>\n{\"name\": \"stuck\", \"arguments\": {}}\n</tool_call>"], FULL]);
+    let mut session = start(&robot.model, &robot.args(&[]), &[]);
+    session.exp_string(PROMPT).unwrap();
+    session.send_line("hi").unwrap();
+    session.exp_string("stuck()").unwrap();
+    robot.wait_for_call();
+    session.send_control('c').unwrap();
+    session.exp_string("\x1b[2m(interrupted while functions were called: the turn was taken back)").unwrap();
+    session.exp_string(PROMPT).unwrap();
+    assert!(line(&mut session, "/history").contains("no messages yet"));
+    session.send_line("/exit").unwrap();
+    assert_eq!(end(&mut session), 0);
+}
+
+#[test]
 fn a_retry_and_an_edit_answer_with_all_rounds() {
     let robot = Robot::new(&[LOOK, FULL]);
     let ran = robot.run(&[], "hi\n/retry\n/edit hi\n/history\n").succeeded();
