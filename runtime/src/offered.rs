@@ -8,7 +8,7 @@ use crate::transcript::Told;
 use crate::{Error, GenerateOptions, Map, Result, ToolChoice, Value};
 use nano_models::{Control, Tokenizer};
 use nano_templates::{Message, Template, Vars};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Closes a call. Templates made for one call a reply end the reply with it.
 const CALL_END: &str = "</tool_call>";
@@ -23,6 +23,8 @@ pub(crate) struct Offered {
     pub(crate) told: Option<String>,
     /// The template knows no calls and no results.
     pub(crate) translated: bool,
+    /// Calls of all of them can be forced.
+    enforceable: OnceLock<()>,
 }
 
 impl ChatHistory {
@@ -103,7 +105,7 @@ impl ChatHistory {
 
     /// Puts what the model is told of its tools into messages, where the template cannot.
     pub(crate) fn speak_of_tools(&self, messages: &mut Vec<Message>, vars: &mut Vars) {
-        let Offered { tools, reader, told, translated } = &self.offered;
+        let Offered { tools, reader, told, translated, .. } = &self.offered;
         let Some(format) = reader.as_ref().map(|reader| reader.format).filter(|_| !tools.is_empty()) else { return };
         if *translated {
             *messages = tools::translate(messages, format);
@@ -162,7 +164,15 @@ impl ChatHistory {
                             need: "it goes with no constraint and no reply prefix: leave those out, or the choice",
                         });
                     }
-                    options.constraint = Some(reader.format.forced(tools, choice, inside, has_token)?);
+                    let control = |text: &str| token(tokenizer, text).filter(|&id| is_control(tokenizer, id));
+                    let constraint = reader.format.forced(tools, choice, inside, control)?;
+                    if self.offered.enforceable.get().is_none() {
+                        tools::try_schemas(tools, choice, |schema| self.model.check_constraint(schema))?;
+                        if *choice == ToolChoice::Required {
+                            self.offered.enforceable.get_or_init(|| ());
+                        }
+                    }
+                    options.constraint = Some(constraint);
                 }
             }
         }
@@ -204,6 +214,11 @@ fn token(tokenizer: &Tokenizer, text: &str) -> Option<u32> {
         [token] => Some(token),
         _ => None,
     }
+}
+
+/// Whether grammars see a token as no text.
+fn is_control(tokenizer: &Tokenizer, id: u32) -> bool {
+    tokenizer.is_control(id) || tokenizer.stop().contains(&id)
 }
 
 fn has_token(tokenizer: &Tokenizer, text: &str) -> bool {

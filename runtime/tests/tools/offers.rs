@@ -75,13 +75,30 @@ fn a_template_that_knows_no_tools_has_them_told_in_words() {
 #[test]
 fn a_call_that_must_be_made_is_made_whatever_the_model_would_say() {
     for (name, choice) in [("required", ToolChoice::Required), ("named", ToolChoice::Named("drive".into()))] {
-        let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&"no ".repeat(400)]);
+        let (model, _) = model(Template::builtin("chat-ml-tools").unwrap(), &[&"no\" ".repeat(400)]);
         let mut chat = model.chat(ChatOptions { tools: vec![drive()], ..ChatOptions::default() }).unwrap();
         chat.user("Go.");
         let options = GenerateOptions { tool_choice: choice, max_new_tokens: 400, ..options() };
         let (lines, output) = reply(&mut chat, &options);
         assert!(lines[0].starts_with("call call00000 drive {"), "{name}: {lines:?} {output:?}");
     }
+}
+
+#[test]
+fn a_tool_whose_arguments_cannot_be_enforced_is_named() {
+    let mut bad = drive();
+    bad["function"]["name"] = "fly".into();
+    bad["function"]["parameters"]["properties"]["where"] = json!({"type": "string", "format": "no such format"});
+    let (model, log) = model(Template::builtin("chat-ml-tools").unwrap(), &["Well.<|im_end|>"]);
+    let mut chat = model.chat(ChatOptions { tools: vec![drive(), bad], ..ChatOptions::default() }).unwrap();
+    chat.user("Go.");
+    for choice in [ToolChoice::Required, ToolChoice::Named("fly".into())] {
+        let refused = chat.reply(&GenerateOptions { tool_choice: choice, ..options() }).unwrap_err();
+        assert!(refused.to_string().starts_with("the function fly cannot be used: a call of it cannot"), "{refused}");
+    }
+    assert!(log.lock().unwrap().steps.is_empty());
+    let (lines, _) = reply(&mut chat, &options());
+    assert_eq!(lines, ["text Well."]);
 }
 
 #[test]
