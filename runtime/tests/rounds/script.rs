@@ -29,11 +29,18 @@ pub struct Script {
     answers: Mutex<VecDeque<Vec<Say>>>,
     requests: Mutex<Vec<Request>>,
     calls: Mutex<usize>,
+    context: usize,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Vec<Say>>) -> Arc<Self> {
-        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() })
+        let answers = Mutex::new(answers.into_iter().collect());
+        Arc::new(Self { answers, context: 100_000, ..Self::default() })
+    }
+
+    /// One whose context holds so many letters.
+    pub fn with_context(context: usize) -> Arc<Self> {
+        Arc::new(Self { context, ..Self::default() })
     }
 
     /// What it was asked since this was last looked at.
@@ -53,7 +60,7 @@ impl Engine for Script {
     }
 
     fn max_context_size(&self) -> usize {
-        100_000
+        self.context
     }
 
     fn prompt_len(&self, messages: &[Message], _: &[Value]) -> Result<usize> {
