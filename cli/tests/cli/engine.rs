@@ -217,7 +217,7 @@ fn errors_leave_the_conversation_as_it_was() {
 }
 
 #[test]
-fn the_oldest_exchanges_go_where_the_context_is_full() {
+fn the_oldest_exchanges_are_left_out_where_the_context_is_full() {
     // The server has 2048 tokens of context, and counts a token for two letters.
     let server = || {
         StandIn::new(|seen, count| match seen.what.as_str() {
@@ -239,8 +239,8 @@ fn the_oldest_exchanges_go_where_the_context_is_full() {
     let lengths: Vec<usize> = answers(&full).iter().map(|seen| said(seen).len()).collect();
     assert_eq!(lengths, [2, 4, 6, 2, 2, 4, 6], "{events:?}");
     assert!(answers(&full).iter().all(|seen| said(seen)[0] == "system Be brief."));
-    // The fourth turn fails: what it removed is there again, and goes with the fifth.
-    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 7);
+    // The fourth turn fails, and leaves nothing. The list of messages stays whole.
+    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 13);
     let error = server();
     ask(&error, &["--overflow", "error", "-n", "100"], &long);
     assert_eq!(said(answers(&error).last().unwrap()).len(), 11, "the server says what it thinks of that");

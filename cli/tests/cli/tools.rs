@@ -1,7 +1,7 @@
 //! What a model thinks, and the tools that it calls between answers, through the whole program: parrots write thoughts and
 //! calls as models do, small programs are called.
 
-use super::harness::{Model, PATIENCE, Ran, Running, kill};
+use super::harness::{Model, PATIENCE, Ran, Running, kill, nano, run};
 use super::terminal::{PROMPT, end, line, start};
 use nano_models::testing::Parrot;
 use nix::sys::signal::Signal::SIGINT;
@@ -278,6 +278,10 @@ fn a_session_keeps_calls_and_results() {
     let file = robot.model.dir.path().join("a.session");
     let session = ["--session", file.to_str().unwrap(), "--json"];
     robot.run(&session, "hi\n").succeeded();
+    let mut show = nano(robot.model.dir.path());
+    show.args(["session", "--json"]).arg(&file);
+    let shown = run(show, "").succeeded().json();
+    assert_eq!(shown["messages"][1]["tool_calls"][0]["function"]["name"], "battery");
     let events = robot.run(&session, "/history\nhi\n").succeeded().events();
     let list = events[0]["text"].as_str().unwrap();
     assert!(list.contains("battery(") && list.contains("tool ") && list.contains("It is full."), "{list}");
