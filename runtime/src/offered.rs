@@ -77,7 +77,7 @@ impl ChatHistory {
             offered.translated = !knows.results;
             let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
             let format = match known {
-                Some(format) if knows.tools || self.format.is_some() || in_words(format) => format,
+                Some(format) if knows.tools || knows.results || self.format.is_some() || in_words(format) => format,
                 _ => ToolFormat::Json,
             };
             offered.told = (!knows.tools).then(|| tools::told(format, &tools));
