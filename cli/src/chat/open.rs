@@ -1,7 +1,7 @@
 //! From flags to a conversation: with a model that is loaded, or with one behind a server. What does not go together is
 //! found before anything is loaded or asked.
 
-use super::talk::{Here, Place, Talk};
+use super::talk::{Here, Place, Talk, There};
 use crate::args::ChatArgs;
 use crate::constraint::{self, Asked};
 use crate::interrupt::Interrupts;
@@ -108,8 +108,9 @@ fn there(
     );
     options.constraint = asked.map(Asked::unchecked).transpose()?;
     let engine = crate::engine::open(url, args.answerer.model.as_deref(), args.context.max_context_len, log)?;
-    let place =
-        Place::There { about: format!("{} at {}", engine.name(), engine.url()), context: engine.max_context_size() };
-    let chat = Chat::new(Arc::new(engine));
-    Ok((system_prompt.into_iter().fold(chat, Chat::with_system_prompt), place))
+    let room = engine.knows_context_size() && args.overflow == Overflow::Drop;
+    let about = format!("{} at {}", engine.name(), engine.url());
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let chat = system_prompt.into_iter().fold(Chat::new(Arc::clone(&engine)), Chat::with_system_prompt);
+    Ok((chat, Place::There(There { engine, about, makes_room: room })))
 }

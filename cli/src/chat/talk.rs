@@ -1,17 +1,19 @@
 //! A conversation in the terminal's or a pipe's hands: turns, how they are shown, and the file that follows them. It goes
 //! through one [`Chat`], wherever the model is; what differs is in [`Place`]. What commands do is in `answers`.
 
-use super::Said;
 use super::command::Command;
+use super::{Said, room};
 use crate::listing::counted;
 use crate::out::Log;
-use crate::show::{Show, Turn};
+use crate::show::{Show, Turn, harmless};
 use crate::stats::Total;
 use anyhow::Result;
 use nano_runtime::{
-    BotFunctions, Chat, ChatHistory, ChatOptions, Finish, GenerateOptions, Message, NanoModel, Round, Session,
+    BotFunctions, Chat, ChatHistory, ChatOptions, Engine, Event, Finish, GenerateOptions, Message, NanoModel, Overflow,
+    Round, RoundEvent, Session,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 /// A conversation, and how it is shown.
 pub struct Talk {
@@ -31,13 +33,16 @@ pub struct Talk {
 /// Where the model is.
 pub enum Place {
     Here(Box<Here>),
-    /// Behind a server.
-    There {
-        /// The model and the server, for people.
-        about: String,
-        /// Tokens of the context.
-        context: usize,
-    },
+    There(There),
+}
+
+/// A model behind a server.
+pub struct There {
+    pub engine: Arc<dyn Engine>,
+    /// The model and the server, for people.
+    pub about: String,
+    /// The oldest exchanges go where a turn would not fit.
+    pub makes_room: bool,
 }
 
 /// What comes with a model on this machine.
@@ -47,6 +52,16 @@ pub struct Here {
     pub chat: ChatOptions,
     /// Where each turn is saved.
     pub session: Option<Session>,
+}
+
+impl Place {
+    /// Tokens of the context.
+    pub fn context(&self) -> usize {
+        match self {
+            Place::Here(here) => here.model.info().context,
+            Place::There(there) => there.engine.max_context_size(),
+        }
+    }
 }
 
 impl Here {
@@ -110,11 +125,14 @@ impl Talk {
         &mut self,
         start: impl for<'a> FnOnce(&'a mut Chat, &GenerateOptions) -> nano_runtime::Result<Round<'a>>,
     ) -> Result<()> {
-        let Self { chat, options, show, .. } = self;
+        let Self { chat, place, options, show, .. } = self;
         let (outcome, during) = show.turn(|| {
+            let removed_rows = if let Place::There(there) = place { room::make(chat, there, options) } else { 0 };
+            let overflow = Event::Overflow { policy: Overflow::Drop, removed_rows };
+            let first = (removed_rows > 0).then_some(Ok(RoundEvent::Answer(overflow)));
             let round = start(chat, options)?;
             let stopper = round.stopper();
-            Ok((round, stopper))
+            Ok((first.into_iter().chain(round), stopper))
         })?;
         match &outcome {
             Ok(Turn { total, finish, .. }) => {
@@ -148,11 +166,12 @@ impl Talk {
 
     /// Tells a person what they talk to.
     pub fn greet(&self) {
-        let (about, context) = match &self.place {
-            Place::Here(here) => (&here.model.info().name, here.model.info().context),
-            Place::There { about, context } => (about, *context),
+        let about = match &self.place {
+            Place::Here(here) => &here.model.info().name,
+            Place::There(there) => &there.about,
         };
-        self.log.say_dim(&format!("{about}, {context} tokens of context; /help lists commands"));
+        let context = self.place.context();
+        self.log.say_dim(&format!("{}, {context} tokens of context; /help lists commands", harmless(about)));
         let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
         if let Place::Here(here) = &self.place
             && let Some(session) = here.session.as_ref().filter(|_| said > 0)

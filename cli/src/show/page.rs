@@ -112,18 +112,17 @@ impl<'a> Page<'a> {
             Ok(None) => (Kind::Mark, "✓".to_owned()),
             Err(why) => (Kind::Failure, brief(why)),
         };
-        self.line(kind, &format!("  {of}→ {text}"))
+        self.line(kind, &format!("  {of}→ {text}"))?;
+        self.release()
     }
 
     /// An answer is complete.
     pub fn end_answer(&mut self) -> Result<()> {
         self.called = std::mem::take(&mut self.calls);
         let parts = self.painter.end();
-        if self.show.json { self.release() } else { self.paint(parts) }
-    }
-
-    /// The turn is over. The end of its last line is left to those who tell that.
-    pub fn end(&mut self) -> Result<()> {
+        if !self.show.json {
+            self.paint(parts)?;
+        }
         self.release()
     }
 

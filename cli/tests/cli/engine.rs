@@ -127,6 +127,24 @@ fn functions_are_tools_of_a_server_too() {
 }
 
 #[test]
+fn a_turn_has_an_end_whatever_a_server_calls() {
+    let call = json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "time", "arguments": "{}"}}]);
+    let server = StandIn::new(move |_, _| {
+        stream_reply(&events(&[delta(json!({"content": null, "tool_calls": call})), finish("tool_calls")]))
+    });
+    for (rounds, asked) in [("0", 1), ("2", 3)] {
+        let before = server.seen().len();
+        let ran = ask(&server, &["--json", "--function", "time", "--max-function-rounds", rounds], "hi\n").succeeded();
+        let events = ran.events();
+        let done: Vec<bool> =
+            events.iter().filter(|e| e["event"] == "done").map(|e| e.get("tool_calls").is_some()).collect();
+        assert_eq!(done, [vec![true; asked], vec![false]].concat(), "{events:?}");
+        assert!(events.last().unwrap()["event"] == "done" && server.seen().len() - before == asked, "{events:?}");
+        assert_eq!(server.seen().last().unwrap().body["tool_choice"], "none");
+    }
+}
+
+#[test]
 fn commands_work_on_messages() {
     let server = counting();
     let dir = TempDir::new("engine");
@@ -194,6 +212,36 @@ fn errors_leave_the_conversation_as_it_was() {
     let server = StandIn::new(|_, _| json_reply(404, &json!({"error": {"message": "no such model"}})));
     let events = ask(&server, &["--json"], "hi\n").events();
     assert!(events[0]["event"] == "error" && events[0]["message"].as_str().unwrap().contains("model"), "{events:?}");
+}
+
+#[test]
+fn the_oldest_exchanges_go_where_the_context_is_full() {
+    // The server has 2048 tokens of context, and counts a token for two letters.
+    let server = || {
+        StandIn::new(|seen, count| match seen.what.as_str() {
+            "POST /tokenize" => json_reply(200, &json!({"count": seen.body["messages"].to_string().len() / 2})),
+            _ if count == 3 => json_reply(400, &json!({"error": {"message": "no"}})),
+            _ => says("Yes."),
+        })
+    };
+    let answers = |server: &StandIn| -> Vec<Seen> {
+        server.seen().into_iter().filter(|seen| seen.what.ends_with("completions")).collect()
+    };
+    let long = format!("{}\n", "many words ".repeat(100)).repeat(7);
+    let full = server();
+    let ran = ask(&full, &["--json", "-n", "100", "--system-prompt", "Be brief."], &format!("{long}/history\n"));
+    let events = ran.events();
+    let removed = events.iter().filter(|event| event["event"] == "overflow");
+    let removed: Vec<u64> = removed.map(|event| event["removed_rows"].as_u64().unwrap()).collect();
+    assert!(removed.len() == 2 && removed.iter().all(|&n| n > 500), "{removed:?}");
+    let lengths: Vec<usize> = answers(&full).iter().map(|seen| said(seen).len()).collect();
+    assert_eq!(lengths, [2, 4, 6, 2, 2, 4, 6], "{events:?}");
+    assert!(answers(&full).iter().all(|seen| said(seen)[0] == "system Be brief."));
+    // The fourth turn fails: what it removed is there again, and goes with the fifth.
+    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 7);
+    let error = server();
+    ask(&error, &["--overflow", "error", "-n", "100"], &long);
+    assert_eq!(said(answers(&error).last().unwrap()).len(), 11, "the server says what it thinks of that");
 }
 
 #[test]

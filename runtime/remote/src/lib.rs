@@ -50,6 +50,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// A model on a server.
+///
+/// The [`Stats`](nano_runtime::Stats) of its answers hold the server's counts; where it does not count, tokens of the prompt
+/// are estimated and those of the answer are the pieces that it came in. Times are measured here, and hold the network's.
 pub struct RemoteEngine {
     shared: Arc<Shared>,
 }
@@ -94,6 +97,11 @@ impl RemoteEngine {
     /// The address that was found, as in `http://host:8000/v1`.
     pub fn url(&self) -> &str {
         &self.shared.base
+    }
+
+    /// Whether somebody said how much context there is: the server, or the options.
+    pub fn knows_context_size(&self) -> bool {
+        !self.shared.context_is_guessed
     }
 
     /// The models that the server has; none if it has no list.
@@ -154,6 +162,7 @@ impl Engine for RemoteEngine {
             messages: request.messages.clone(),
             tools: request.tools.clone(),
             most: request.options.max_new_tokens,
+            guess: shared.learned().counts.estimate(&request.messages, &request.tools),
         };
         let (sink, stream) = answer();
         let own = Arc::clone(shared);

@@ -1,6 +1,6 @@
 //! What is sent. The stand-in looks at shapes; here it is the values.
 
-use crate::stand_in::{StandIn, delta, events, finish, stream_reply};
+use crate::stand_in::{Manner, StandIn, delta, events, finish, stream_reply};
 use crate::{ask, open, options, request};
 use nano_remote::RemoteEngine;
 use nano_runtime::{
@@ -123,9 +123,9 @@ fn conversations() {
     image["type"] = "image_url".into();
     assert_eq!(list[1]["content"], json!([{"type": "text", "text": "see"}, image]));
     // No reasoning: this server has never sent any.
-    assert_eq!(list[2], json!({"role": "assistant", "content": null, "tool_calls": [call("a", "f"), call("b", "g")]}));
+    assert_eq!(list[2], json!({"role": "assistant", "content": "", "tool_calls": [call("a", "f"), call("b", "g")]}));
     assert_eq!(list[3], json!({"role": "tool", "content": "3", "name": "f", "tool_call_id": "b"}));
-    assert_eq!(list[5]["content"], Value::Null);
+    assert_eq!(list[5]["content"], "");
     assert_eq!(list[5]["tool_calls"][0]["id"], list[6]["tool_call_id"]);
     assert_eq!(list[5]["tool_calls"][0]["function"]["arguments"], "{\"x\":1}");
     assert_eq!(list[7], json!({"role": "assistant", "content": "Three."}));
@@ -184,7 +184,7 @@ fn what_cannot_be_sent_is_refused_by_name() {
 #[test]
 fn the_key_is_sent_and_never_shown() {
     let key = "sk-very-secret";
-    let server = StandIn::with_key(Some(key), move |seen, _| {
+    let server = StandIn::with(Manner { key: Some(key), ..Manner::default() }, move |seen, _| {
         let got = seen.headers.get("authorization").cloned().unwrap_or_default();
         let body = json!({"error": {"message": format!("Incorrect API key provided: {got}")}});
         crate::stand_in::json_reply(401, &body)

@@ -4,10 +4,12 @@
 mod asking;
 mod cuts;
 mod errors;
+mod opening;
 mod stand_in;
 mod stopping;
 mod streaming;
 mod strict;
+mod ways;
 
 use nano_remote::{RemoteEngine, RemoteOptions};
 use nano_runtime::{Engine, Error, Event, Finish, Message, Output, Request};

@@ -35,6 +35,13 @@ fn text_and_counts() {
 }
 
 #[test]
+fn a_server_that_does_not_count() {
+    let told = streamed(&[delta(json!({"content": "Hel"})), delta(json!({"content": "lo"})), finish("stop")]);
+    let stats = told.output().stats;
+    assert_eq!((stats.input_tokens > 2, stats.reused_tokens, stats.output_tokens), (true, 0, 2));
+}
+
+#[test]
 fn calls() {
     let call = |index: u64, id: Value, name: Value, arguments: &str| {
         delta(json!({"tool_calls": [{"index": index, "id": id, "type": "function",
