@@ -289,6 +289,18 @@ fn a_session_keeps_calls_and_results() {
 }
 
 #[test]
+fn variables_reach_the_template() {
+    let robot = Robot::new(&[FULL]);
+    let template = std::fs::read_to_string(&robot.template).unwrap();
+    let asks = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('thinks') }}{% endif %}";
+    let file = robot.model.dir.write("thinks.jinja", format!("{asks}{template}"));
+    let args = ["--chat-template", file.to_str().unwrap()];
+    robot.model.run(&args, "hi\n").failed_with(&["thinks"]);
+    let off = robot.model.run(&[&args[..], &["--var", "enable_thinking=false"]].concat(), "hi\n").succeeded();
+    assert_eq!(off.text(), "It is full.\n");
+}
+
+#[test]
 fn what_does_not_go_together_is_said_before_anything_is_loaded() {
     let robot = Robot::new(&[FULL]);
     let file = robot.functions.to_str().unwrap();
