@@ -3,6 +3,7 @@
 use crate::script::*;
 use nano_runtime::{Chat, EngineConversation, GenerateOptions, Message, Overflow};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const SYSTEM: &str = "Be brief.";
 
@@ -47,6 +48,12 @@ fn what_fits_is_sent_whole() {
         let (mut chat, script) = chat(context, 6, Overflow::Drop);
         ask(&mut chat, &script);
         assert_eq!(sent(&script).len() == 14, whole, "{context}");
+    }
+    // Where there is room for certain nothing is counted.
+    for (context, counted) in [(20_000, 0), (1300, 1)] {
+        let (mut chat, script) = chat(context, 6, Overflow::Drop);
+        ask(&mut chat, &script);
+        assert_eq!(script.counted.load(Ordering::Relaxed), counted);
     }
     let (mut chat, script) = chat(1000, 6, Overflow::Error);
     ask(&mut chat, &script);

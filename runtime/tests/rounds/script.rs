@@ -6,6 +6,7 @@ use nano_runtime::{
 };
 use serde_json::json;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Script {
     answers: Mutex<VecDeque<Vec<Say>>>,
     requests: Mutex<Vec<Request>>,
     calls: Mutex<usize>,
+    /// How often it was asked for a length.
+    pub counted: AtomicUsize,
     context: usize,
 }
 
@@ -64,6 +67,7 @@ impl Engine for Script {
     }
 
     fn prompt_len(&self, messages: &[Message], _: &[Value]) -> Result<usize> {
+        self.counted.fetch_add(1, Ordering::Relaxed);
         Ok(messages.iter().map(|message| message.content.text().len()).sum())
     }
 
