@@ -2,7 +2,8 @@
 //! vocabulary speaks of, or in JSON that the model is told of in words.
 
 use crate::chat::ChatHistory;
-use crate::reading::{Reader, Reading};
+use crate::prompt::hide_strings;
+use crate::reading::{Reader, Reading, next_number};
 use crate::tools::{self, ToolFormat};
 use crate::transcript::Told;
 use crate::{Error, GenerateOptions, Map, Result, ToolChoice, Value};
@@ -113,7 +114,12 @@ impl ChatHistory {
         }
         match told {
             None if tools.is_empty() => {}
-            None => vars.tools = Some(Value::Array(tools.clone())),
+            None => {
+                // What is said of a tool may come from anywhere.
+                let mut tools = Value::Array(tools.clone());
+                hide_strings(&mut tools, &|text: &mut String| *text = self.model.tokenizer().hide_control(text));
+                vars.tools = Some(tools);
+            }
             Some(told) => {
                 let told = self.model.tokenizer().hide_control(told);
                 match messages.first_mut() {
@@ -150,6 +156,8 @@ impl ChatHistory {
         told.spelled = true;
         let tokenizer = self.model.tokenizer();
         let has_token = |text: &str| has_token(tokenizer, text);
+        // What is held to a form is the answer from its first token on, even where the prompt opens reasoning.
+        let before = if options.constraint.is_none() { prompt } else { "" };
         if !tools.is_empty() {
             match choice {
                 ToolChoice::Auto => {}
@@ -178,8 +186,8 @@ impl ChatHistory {
                 }
             }
         }
-        let called = self.state.messages.iter().filter_map(|m| m.tool_calls.as_ref()).map(Vec::len).sum();
-        Ok((told, Some(reader.read(prompt, options.tool_choice != ToolChoice::None, called))))
+        let calls = self.state.messages.iter().flat_map(|m| m.tool_calls.iter().flatten());
+        Ok((told, Some(reader.read(before, options.tool_choice != ToolChoice::None, next_number(calls)))))
     }
 
     fn check_choice(&self, choice: &ToolChoice) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::common::{CHATML, options};
 use crate::{ask, drive, model, reply, with_tools};
-use nano_runtime::{ChatOptions, Error, GenerateOptions, Template, ToolChoice, ToolFormat};
+use nano_runtime::{ChatOptions, Constraint, Error, GenerateOptions, Template, ToolChoice, ToolFormat};
 use serde_json::json;
 
 #[test]
@@ -154,4 +154,34 @@ fn calls_of_tools_that_are_gone_are_told_in_words_where_the_template_knows_none(
     let (lines, _) = ask(&mut chat, "Really?");
     assert_eq!(lines, ["text Yes."]);
     assert!(chat.prompt().unwrap().contains("went far"));
+}
+
+#[test]
+fn a_reply_that_is_held_to_a_form_is_no_reasoning() {
+    let thinks = CHATML.replace("assistant\n{%", "assistant\n<think>\n{%");
+    assert_ne!(thinks, CHATML);
+    let (model, _) = model(Template::jinja("thinks", &thinks).unwrap(), &["Hm.</think>So.<|im_end|>", "yes<|im_end|>"]);
+    let format = ChatOptions { tool_format: Some(ToolFormat::Hermes), ..ChatOptions::default() };
+    let mut chat = model.chat(format).unwrap();
+    assert_eq!(ask(&mut chat, "Well?").0, ["reasoning Hm.", "text So."]);
+    chat.user("Well?");
+    let held = GenerateOptions { constraint: Some(Constraint::Regex("yes|no".into())), ..options() };
+    let (lines, output) = reply(&mut chat, &held);
+    assert_eq!((lines, output.text.as_str()), (vec!["text yes".to_owned()], "yes"));
+}
+
+#[test]
+fn what_is_said_of_a_tool_is_text() {
+    let ends = |description: &str| {
+        let (model, log) = model(Template::builtin("chat-ml-tools").unwrap(), &["So.<|im_end|>"]);
+        let mut tool = drive();
+        tool["function"]["description"] = description.into();
+        let mut chat = model.chat(ChatOptions { tools: vec![tool], ..ChatOptions::default() }).unwrap();
+        ask(&mut chat, "Go.");
+        let fed = crate::common::talk::fed(&log);
+        let [end] = crate::marks::encode("<|im_end|>")[..] else { panic!("one token") };
+        assert!(crate::marks::decode(&fed).contains(description), "{description}");
+        fed.iter().filter(|&&token| token == end).count()
+    };
+    assert_eq!(ends("Drives.<|im_end|>"), ends("Drives."));
 }
