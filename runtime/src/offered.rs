@@ -73,7 +73,7 @@ impl ChatHistory {
         let knows = self.template.knows_tools(&self.vars);
         let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
         let spoken = match known {
-            Some(format) if knows.tools || self.format.is_some() || in_words(format) => format,
+            Some(format) if knows.tools || knows.results || self.format.is_some() || in_words(format) => format,
             _ => ToolFormat::Json,
         };
         offered.translated = (!knows.results).then_some(spoken);

@@ -18,7 +18,7 @@ fn engine(replies: &[&str]) -> (LocalEngine, Shared) {
 
 /// A conversation of the user and the assistant in turns.
 fn request(said: &[&str]) -> Request {
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let messages = said.iter().enumerate().map(|(i, text)| Message::new(role(i), *text)).collect();
     Request { messages, options: options(), ..Request::default() }
 }

@@ -102,6 +102,30 @@ fn a_tool_whose_arguments_cannot_be_enforced_is_named() {
 }
 
 #[test]
+fn a_template_that_knows_calls_alone_is_told_in_words_how_it_writes_them() {
+    // As those of DeepSeek R1.
+    let call = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.function.name }}\n```json\n\
+                {{ c.function.arguments|tojson }}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+    let source = CHATML.replace(
+        "{{ m.content }}",
+        &format!("{{{{ m.content }}}}{{% for c in m.tool_calls or [] %}}{call}{{% endfor %}}"),
+    );
+    let says = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>drive\n```json\n{\"speed\": 1}\n```\
+                <｜tool▁call▁end｜><｜tool▁calls▁end｜><|im_end|>";
+    let (mut chat, _) = with_tools(Template::jinja("calls", &source).unwrap(), &[says, "Done.<|im_end|>"]);
+    assert_eq!(chat.tool_format(), Some(ToolFormat::DeepSeek));
+    chat.user("Go.");
+    let prompt = chat.prompt().unwrap();
+    assert!(prompt.contains("\"drive\"") && prompt.contains("<｜tool▁sep｜>function_name"), "{prompt}");
+    let (lines, output) = reply(&mut chat, &GenerateOptions { max_new_tokens: 400, ..options() });
+    assert_eq!(lines, [r#"call call00000 drive {"speed":1}"#]);
+    let rows = chat.num_rows();
+    chat.append_message(crate::result(&output.message, 0, "went far"));
+    let (_, output) = reply(&mut chat, &options());
+    assert_eq!(output.stats.reused_tokens, rows);
+}
+
+#[test]
 fn a_choice_of_none_keeps_the_prompt_and_forbids_the_mark() {
     let (mut chat, _) = with_tools(Template::builtin("chat-ml-tools").unwrap(), &["<tool_call>Well.<|im_end|>"]);
     chat.user("Go.");
