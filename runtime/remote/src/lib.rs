@@ -12,9 +12,9 @@
 //! # Ok::<(), nano_runtime::Error>(())
 //! ```
 //!
-//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the connection,
-//! and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection of its own. Stopping or dropping an answer
-//! closes the connection within a moment, so that the server can stop too.
+//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the
+//! connection, and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection of its
+//! own. Stopping or dropping an answer closes the connection within a moment, so that the server can stop too.
 //!
 //! Not here: terminals, environment variables (proxies and keys are options), and what is done with calls of tools.
 
