@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// Whether they were built: by `cargo test`, but not by `cargo test --test examples`.
 fn built() -> bool {
-    let built = example("9_retrieval").exists();
+    let built = example("10_schema").exists();
     if !built {
         println!("skipped: the examples are not built; cargo test without a choice of tests builds them");
     }
@@ -122,4 +122,16 @@ fn answers_from_what_a_server_finds() {
     let (_folder, model) = Parrot::new(&[&[&call], &["Behind", " the", " door."]]).context(8192).temp_gguf();
     let (out, _) = run("9_retrieval", &[&model], "");
     assert!(out.starts_with("Behind the door.\n(found: The charging station is behind the kitchen door"), "{out}");
+}
+
+#[test]
+fn words_become_data() {
+    if !built() {
+        return;
+    }
+    // The parrot would go on.
+    let (_folder, model) = Parrot::new(&[&["{\"action\": \"drive\", \"amount\": 2", "}", " Sure", "!"]]).temp_gguf();
+    let (out, err) = run("10_schema", &[&model], "");
+    assert_eq!(out, "\"drive\" by 2\n");
+    assert!(err.contains("ms for masks"), "{err}");
 }

@@ -74,6 +74,8 @@ fn what_a_prompt_takes_is_known_before() {
     assert_eq!(engine.prompt_len(&messages, &[]).unwrap(), len);
     assert_eq!(engine.max_context_size(), limits().context);
     assert!(matches!(engine.prompt_len(&[], &[]), Err(Error::NoMessage)));
+    let answered = request(&["One", "Aha."]).messages;
+    assert!(engine.prompt_len(&answered, &[]).unwrap() > len, "one that has its answer has a length too");
 }
 
 #[test]
@@ -138,6 +140,23 @@ fn an_answer_that_fails_leaves_an_engine_that_answers() {
     assert!(matches!(engine.predict(&request(&[&long])), Err(Error::ContextFull { .. })));
     assert!(matches!(engine.predict(&request(&[])), Err(Error::NoMessage)));
     assert_eq!(answer(&engine, &["One", "Aha.", "Two"]), "So.");
+}
+
+#[test]
+fn requests_that_cannot_be_answered_push_nothing_out() {
+    let (engine, log) = engine(&["Aha.", "So."]);
+    answer(&engine, &["One"]);
+    fed(&log);
+    let long = "x".repeat(2000);
+    let also = GenerateOptions { max_new_tokens: 0, ..options() };
+    for _ in 0..6 {
+        assert!(matches!(engine.predict(&request(&[&long])), Err(Error::ContextFull { .. })));
+        assert!(matches!(engine.predict(&request(&["One", "Aha.", &long])), Err(Error::ContextFull { .. })));
+        assert!(engine.predict(&Request { options: also.clone(), ..request(&["One", "Else"]) }).is_err());
+    }
+    assert_eq!(engine.kept(), 1);
+    assert_eq!(answer(&engine, &["One", "Aha.", "Two"]), "So.");
+    assert_eq!(fed(&log), [tokens("<|im_end|>\n"), user("Two"), bytes("So.")].concat());
 }
 
 #[test]

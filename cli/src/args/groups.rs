@@ -184,7 +184,7 @@ pub struct FunctionArgs {
     pub function: Vec<String>,
     /// Offer them as tools: the model ends an answer with calls in its own format, gets what they return, and answers
     /// again. Without it, calls stand in the middle of replies. --engine implies it
-    #[arg(long, help_heading = FUNCTIONS)]
+    #[arg(long, visible_alias = "enable-tools", help_heading = FUNCTIONS)]
     pub tools: bool,
     /// Whether tools are called: auto, as the model likes; none; required, one or more at first; or the function of this
     /// name at first [default: auto]

@@ -89,6 +89,7 @@ fn flags_of_tools() {
     assert_eq!(args.functions.tool_choice, Some(ToolChoice::Named("time".into())));
     assert_eq!((args.functions.tools, args.functions.tool_format), (true, Some(ToolFormat::Llama3)));
     assert_eq!((args.no_reasoning, args.functions.max_function_rounds), (true, None));
+    assert!(chat("nano-chat -m m --function time --enable-tools").functions.tools, "as NanoLLM has it");
     let help = command().render_long_help().to_string();
     assert!(ToolFormat::ALL.iter().all(|format| help.contains(format.name())), "{help}");
     let args = chat("nano-chat -m m --max-function-rounds 0 --var enable_thinking=false --var n=1");

@@ -167,8 +167,8 @@ impl Talk {
         let Some((total, finish)) = &self.last else { return "(no reply yet)".into() };
         let mut rows = rows(total, *finish);
         let tokens = self.chat.history().map_or(total.tokens, |history| history.num_tokens());
-        let context = self.place.context();
-        rows.push(("context", format!("{tokens} of {context} tokens")));
+        let of = self.place.context().map_or_else(String::new, |context| format!(" of {context}"));
+        rows.push(("context", format!("{tokens}{of} tokens")));
         table(&rows)
     }
 

@@ -1,6 +1,6 @@
 //! `chat`: turns come from `--prompt`, a pipe or a person at a terminal, and go through one [`Talk`]. Where turns come
-//! from is decided here; the sources are in `lines` and `editor`, the conversation in `talk`, how it begins in `open`, room
-//! for more in `room`, slash commands in `command`, `answers` and `kept`.
+//! from is decided here; the sources are in `lines` and `editor`, the conversation in `talk`, how it begins in `open`, slash
+//! commands in `command`, `answers` and `kept`.
 
 mod answers;
 mod command;
@@ -9,7 +9,6 @@ mod kept;
 mod lines;
 mod offers;
 mod open;
-mod room;
 mod talk;
 
 use crate::args::ChatArgs;

@@ -1,7 +1,7 @@
 //! From flags to a conversation: with a model that is loaded, or with one behind a server. What does not go together is
 //! found before anything is loaded or asked.
 
-use super::talk::{Here, Place, Talk, There};
+use super::talk::{Here, Place, Talk};
 use crate::args::ChatArgs;
 use crate::constraint::{self, Asked};
 use crate::interrupt::Interrupts;
@@ -11,8 +11,8 @@ use crate::show::Show;
 use crate::style::Terminals;
 use anyhow::{Result, bail, ensure};
 use nano_runtime::{
-    BotFunction, BotFunctions, Chat, ChatOptions, Engine, GenerateOptions, ModelOptions, Overflow, Template,
-    ToolChoice, Vars,
+    BotFunction, BotFunctions, Chat, ChatOptions, Engine, EngineConversation, GenerateOptions, ModelOptions, Overflow,
+    Template, ToolChoice, Vars,
 };
 use std::sync::Arc;
 
@@ -108,9 +108,10 @@ fn there(
     );
     options.constraint = asked.map(Asked::unchecked).transpose()?;
     let engine = crate::engine::open(url, args.answerer.model.as_deref(), args.context.max_context_len, log)?;
-    let room = engine.knows_context_size() && args.overflow == Overflow::Drop;
+    let context = engine.knows_context_size().then(|| engine.max_context_size());
     let about = format!("{} at {}", engine.name(), engine.url());
-    let engine: Arc<dyn Engine> = Arc::new(engine);
-    let chat = system_prompt.into_iter().fold(Chat::new(Arc::clone(&engine)), Chat::with_system_prompt);
-    Ok((chat, Place::There(There { engine, about, makes_room: room })))
+    // What nobody told is no reason to leave out what was said.
+    let overflow = if context.is_some() { args.overflow } else { Overflow::Error };
+    let chat = Chat::over(EngineConversation::new(Arc::new(engine)).with_overflow(overflow));
+    Ok((system_prompt.into_iter().fold(chat, Chat::with_system_prompt), Place::There { about, context }))
 }

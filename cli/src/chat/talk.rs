@@ -1,19 +1,17 @@
 //! A conversation in the terminal's or a pipe's hands: turns, how they are shown, and the file that follows them. It goes
 //! through one [`Chat`], wherever the model is; what differs is in [`Place`]. What commands do is in `answers`.
 
+use super::Said;
 use super::command::Command;
-use super::{Said, room};
 use crate::listing::counted;
 use crate::out::Log;
 use crate::show::{Show, Turn, harmless};
 use crate::stats::Total;
 use anyhow::Result;
 use nano_runtime::{
-    BotFunctions, Chat, ChatHistory, ChatOptions, Engine, Event, Finish, GenerateOptions, Message, NanoModel, Overflow,
-    Round, RoundEvent, Session,
+    BotFunctions, Chat, ChatHistory, ChatOptions, Finish, GenerateOptions, Message, NanoModel, Round, Session,
 };
 use std::path::Path;
-use std::sync::Arc;
 
 /// A conversation, and how it is shown.
 pub struct Talk {
@@ -33,16 +31,12 @@ pub struct Talk {
 /// Where the model is.
 pub enum Place {
     Here(Box<Here>),
-    There(There),
-}
-
-/// A model behind a server.
-pub struct There {
-    pub engine: Arc<dyn Engine>,
-    /// The model and the server, for people.
-    pub about: String,
-    /// The oldest exchanges go where a turn would not fit.
-    pub makes_room: bool,
+    There {
+        /// The model and the server, for people.
+        about: String,
+        /// Tokens of the context, where they are known.
+        context: Option<usize>,
+    },
 }
 
 /// What comes with a model on this machine.
@@ -55,11 +49,11 @@ pub struct Here {
 }
 
 impl Place {
-    /// Tokens of the context.
-    pub fn context(&self) -> usize {
+    /// Tokens of the context, where they are known.
+    pub fn context(&self) -> Option<usize> {
         match self {
-            Place::Here(here) => here.model.info().context,
-            Place::There(there) => there.engine.max_context_size(),
+            Place::Here(here) => Some(here.model.info().context),
+            Place::There { context, .. } => *context,
         }
     }
 }
@@ -125,14 +119,11 @@ impl Talk {
         &mut self,
         start: impl for<'a> FnOnce(&'a mut Chat, &GenerateOptions) -> nano_runtime::Result<Round<'a>>,
     ) -> Result<()> {
-        let Self { chat, place, options, show, .. } = self;
+        let Self { chat, options, show, .. } = self;
         let (outcome, during) = show.turn(|| {
-            let removed_rows = if let Place::There(there) = place { room::make(chat, there, options) } else { 0 };
-            let overflow = Event::Overflow { policy: Overflow::Drop, removed_rows };
-            let first = (removed_rows > 0).then_some(Ok(RoundEvent::Answer(overflow)));
             let round = start(chat, options)?;
             let stopper = round.stopper();
-            Ok((first.into_iter().chain(round), stopper))
+            Ok((round, stopper))
         })?;
         match &outcome {
             Ok(Turn { total, finish, .. }) => {
@@ -168,10 +159,10 @@ impl Talk {
     pub fn greet(&self) {
         let about = match &self.place {
             Place::Here(here) => &here.model.info().name,
-            Place::There(there) => &there.about,
+            Place::There { about, .. } => about,
         };
-        let context = self.place.context();
-        self.log.say_dim(&format!("{}, {context} tokens of context; /help lists commands", harmless(about)));
+        let context = self.place.context().map_or_else(String::new, |tokens| format!(", {tokens} tokens of context"));
+        self.log.say_dim(&format!("{}{context}; /help lists commands", harmless(about)));
         let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
         if let Place::Here(here) = &self.place
             && let Some(session) = here.session.as_ref().filter(|_| said > 0)

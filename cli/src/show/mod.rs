@@ -111,7 +111,7 @@ impl Show {
 
     /// Tells that something failed which does not end the program.
     pub fn error(&self, error: &dyn std::fmt::Display) -> Result<()> {
-        self.log.error(error);
+        self.log.error(harmless(&error.to_string()));
         if self.json { Line::error(error).write() } else { Ok(()) }
     }
 

@@ -1,7 +1,9 @@
 //! The same terminal on a model behind a server: a strict stand-in answers, and what it was asked is looked at.
 
 use super::harness::{Ran, Running, nano, run};
-use super::server::{HEAD, Reply, Seen, StandIn, delta, events, finish, json_reply, plain_reply, stream_reply, usage};
+use super::server::{
+    HEAD, Manner, Reply, Seen, StandIn, delta, events, finish, json_reply, plain_reply, stream_reply, usage,
+};
 use super::terminal::{PROMPT, end, line};
 use nano_models::testing::TempDir;
 use nix::sys::signal::Signal::SIGINT;
@@ -63,7 +65,7 @@ fn a_pipe_and_a_program_talk_to_a_server() {
 
 #[test]
 fn keys_and_proxies_are_in_the_environment() {
-    let server = StandIn::with_key(Some("secret"), |_, _| says("Yes."));
+    let server = StandIn::with(Manner { key: Some("secret"), ..Manner::default() }, |_, _| says("Yes."));
     let dir = TempDir::new("engine");
     let nobody = ("HTTP_PROXY", "http://127.0.0.1:9");
     for env in [
@@ -215,7 +217,7 @@ fn errors_leave_the_conversation_as_it_was() {
 }
 
 #[test]
-fn the_oldest_exchanges_go_where_the_context_is_full() {
+fn the_oldest_exchanges_are_left_out_where_the_context_is_full() {
     // The server has 2048 tokens of context, and counts a token for two letters.
     let server = || {
         StandIn::new(|seen, count| match seen.what.as_str() {
@@ -237,8 +239,8 @@ fn the_oldest_exchanges_go_where_the_context_is_full() {
     let lengths: Vec<usize> = answers(&full).iter().map(|seen| said(seen).len()).collect();
     assert_eq!(lengths, [2, 4, 6, 2, 2, 4, 6], "{events:?}");
     assert!(answers(&full).iter().all(|seen| said(seen)[0] == "system Be brief."));
-    // The fourth turn fails: what it removed is there again, and goes with the fifth.
-    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 7);
+    // The fourth turn fails, and leaves nothing. The list of messages stays whole.
+    assert_eq!(events.last().unwrap()["text"].as_str().unwrap().lines().count(), 13);
     let error = server();
     ask(&error, &["--overflow", "error", "-n", "100"], &long);
     assert_eq!(said(answers(&error).last().unwrap()).len(), 11, "the server says what it thinks of that");

@@ -1,7 +1,7 @@
 //! What a model thinks, and the tools that it calls between answers, through the whole program: parrots write thoughts and
 //! calls as models do, small programs are called.
 
-use super::harness::{Model, PATIENCE, Ran, Running, kill};
+use super::harness::{Model, PATIENCE, Ran, Running, kill, nano, run};
 use super::terminal::{PROMPT, end, line, start};
 use nano_models::testing::Parrot;
 use nix::sys::signal::Signal::SIGINT;
@@ -248,6 +248,22 @@ fn an_interrupt_leaves_a_function_alone_and_takes_the_turn_back() {
 }
 
 #[test]
+fn a_person_is_told_that_the_turn_was_taken_back() {
+    let robot = Robot::new(&[&["<tool_call>\n{\"name\": \"stuck\", \"arguments\": {}}\n</tool_call>"], FULL]);
+    let mut session = start(&robot.model, &robot.args(&[]), &[]);
+    session.exp_string(PROMPT).unwrap();
+    session.send_line("hi").unwrap();
+    session.exp_string("stuck()").unwrap();
+    robot.wait_for_call();
+    session.send_control('c').unwrap();
+    session.exp_string("\x1b[2m(interrupted while functions were called: the turn was taken back)").unwrap();
+    session.exp_string(PROMPT).unwrap();
+    assert!(line(&mut session, "/history").contains("no messages yet"));
+    session.send_line("/exit").unwrap();
+    assert_eq!(end(&mut session), 0);
+}
+
+#[test]
 fn a_retry_and_an_edit_answer_with_all_rounds() {
     let robot = Robot::new(&[LOOK, FULL]);
     let ran = robot.run(&[], "hi\n/retry\n/edit hi\n/history\n").succeeded();
@@ -262,10 +278,26 @@ fn a_session_keeps_calls_and_results() {
     let file = robot.model.dir.path().join("a.session");
     let session = ["--session", file.to_str().unwrap(), "--json"];
     robot.run(&session, "hi\n").succeeded();
+    let mut show = nano(robot.model.dir.path());
+    show.args(["session", "--json"]).arg(&file);
+    let shown = run(show, "").succeeded().json();
+    assert_eq!(shown["messages"][1]["tool_calls"][0]["function"]["name"], "battery");
     let events = robot.run(&session, "/history\nhi\n").succeeded().events();
     let list = events[0]["text"].as_str().unwrap();
     assert!(list.contains("battery(") && list.contains("tool ") && list.contains("It is full."), "{list}");
     assert!(events.last().unwrap()["stats"]["reused_tokens"].as_u64().unwrap() > 20, "{events:?}");
+}
+
+#[test]
+fn variables_reach_the_template() {
+    let robot = Robot::new(&[FULL]);
+    let template = std::fs::read_to_string(&robot.template).unwrap();
+    let asks = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('thinks') }}{% endif %}";
+    let file = robot.model.dir.write("thinks.jinja", format!("{asks}{template}"));
+    let args = ["--chat-template", file.to_str().unwrap()];
+    robot.model.run(&args, "hi\n").failed_with(&["thinks"]);
+    let off = robot.model.run(&[&args[..], &["--var", "enable_thinking=false"]].concat(), "hi\n").succeeded();
+    assert_eq!(off.text(), "It is full.\n");
 }
 
 #[test]

@@ -88,7 +88,9 @@ impl Assembly {
         if let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) {
             self.delta(delta, events);
         }
-        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+        // Some servers say in each piece, in words, that there is no reason yet.
+        let reason = choice.get("finish_reason").and_then(Value::as_str);
+        if let Some(reason) = reason.filter(|reason| !["", "null"].contains(reason)) {
             self.finish = Some(reason.to_owned());
         }
         Ok(())

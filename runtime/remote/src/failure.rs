@@ -44,8 +44,8 @@ pub(crate) struct Site<'a> {
     pub(crate) tried: bool,
 }
 
-/// The wait that a server may ask for before a request is sent again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The wait before a request is sent again, whoever asks for it.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Letters of a server's own words that are shown.
 const SHOWN: usize = 500;
 

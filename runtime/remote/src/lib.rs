@@ -12,8 +12,8 @@
 //! # Ok::<(), nano_runtime::Error>(())
 //! ```
 //!
-//! A request is sent again, after a while, only if no server was there or it was busy, and never after the answer has
-//! begun: nothing is fed twice. Each answer has a thread and a connection of its own. Stopping or dropping an answer
+//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the connection,
+//! and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection of its own. Stopping or dropping an answer
 //! closes the connection within a moment, so that the server can stop too.
 //!
 //! Not here: terminals, environment variables (proxies and keys are options), and what is done with calls of tools.

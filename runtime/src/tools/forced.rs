@@ -101,7 +101,7 @@ impl ToolFormat {
                 if most == 1 {
                     return vec![one];
                 }
-                let list = series(&[], &[one.clone()], &[text(", ")], &[], most, rules);
+                let list = series(&[], std::slice::from_ref(&one), &[text(", ")], &[], most, rules);
                 vec![rules.one_of(&[vec![one], vec![text("["), list, text("]")]])]
             }
             Self::Llama3 => {

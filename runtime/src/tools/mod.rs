@@ -3,6 +3,9 @@
 //! not parse stays text, letter by letter; only white space beside reasoning and calls is dropped with their markers.
 //!
 //! [`ToolFormat`] is the list of formats; there is one file for each. All but one are read by [`frame::Frame`].
+//!
+//! The other way round: `written` spells calls, `told` speaks of tools in words where a template cannot, and `forced` is
+//! the grammar of answers that must be calls.
 
 mod arguments;
 mod bare;

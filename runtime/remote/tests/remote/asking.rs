@@ -2,12 +2,13 @@
 
 use crate::stand_in::{Manner, StandIn, delta, events, finish, stream_reply};
 use crate::{ask, open, options, request};
-use nano_remote::RemoteEngine;
+use nano_remote::{RemoteEngine, RemoteOptions, Timeouts};
 use nano_runtime::{
     BotFunction, BotFunctions, Constraint, Content, Engine, GenerateOptions, Message, Part, Request, Sampling,
     ToolChoice, Value,
 };
 use serde_json::json;
+use std::time::Duration;
 
 fn server() -> StandIn {
     StandIn::new(|_, _| stream_reply(&events(&[delta(json!({"content": "ok"})), finish("stop")])))
@@ -23,6 +24,15 @@ fn sent(request: &Request) -> Value {
     let told = ask(&open(&server), request);
     assert_eq!(told.text, "ok");
     server.seen().remove(0).body
+}
+
+#[test]
+fn patience_without_end() {
+    let server = server();
+    let (connect, first_byte, between_bytes) = (Duration::MAX, Duration::MAX, Duration::MAX);
+    let timeouts = Timeouts { connect, first_byte, between_bytes };
+    let engine = RemoteEngine::open(RemoteOptions { timeouts, backoff: Duration::MAX, ..options(&server) }).unwrap();
+    assert_eq!(ask(&engine, &request("Hi")).text, "ok");
 }
 
 #[test]

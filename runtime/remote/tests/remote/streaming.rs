@@ -124,6 +124,13 @@ fn ends() {
         let told = told(stream_reply(&body(&[ok(), finish(name)])));
         assert_eq!((told.finish(), told.text.as_str()), (finish_is, "ok"), "{name}");
     }
+    // No reason yet, in words: what is cut off then is not complete.
+    for reason in ["", "null"] {
+        let none = json!({"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": reason}]});
+        assert_eq!(streamed(&[none.clone(), ok(), finish("length")]).finish(), Finish::Length, "{reason}");
+        let cut = told(stream_reply(&body(&[none]))).error();
+        assert!(cut.contains("before the answer was complete"), "{cut}");
+    }
     let filtered = streamed(&[finish("content_filter")]).error();
     assert!(filtered.contains("content filter refused it"), "{filtered}");
     let aborted = streamed(&[ok(), finish("abort")]).error();
