@@ -1,7 +1,9 @@
 //! Answers from documents that a server on the network finds: a function that searches over HTTP. The server is a stand-in
 //! that this program starts itself. `cargo run --release --example 9_retrieval -- MODEL [QUESTION]`
 
-use nano_runtime::{BotFunction, BotFunctions, Chat, ChatOptions, ModelOptions, NanoModel};
+use nano_runtime::{
+    BotFunction, BotFunctions, Chat, ChatOptions, GenerateOptions, ModelOptions, NanoModel, ToolChoice,
+};
 use std::io::{BufRead, BufReader, Error, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -76,7 +78,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = NanoModel::open(Path::new(&path), ModelOptions::default(), |_| ())?;
     let system_prompt = Some("Answer from the house's manual, which you can search.".to_owned());
     let history = model.chat(ChatOptions { system_prompt, ..ChatOptions::default() })?;
-    let mut chat = Chat::of(history).with_functions(BotFunctions::new([search.with_timeout(Duration::from_secs(6))])?);
+    // The first answer of each round is a search, whatever the model would rather say; those after it are as it likes.
+    let options = GenerateOptions { tool_choice: ToolChoice::Named("search".into()), ..GenerateOptions::default() };
+    let mut chat = Chat::of(history)
+        .with_options(options)
+        .with_functions(BotFunctions::new([search.with_timeout(Duration::from_secs(6))])?);
     println!("{}", chat.ask(question)?);
     for message in chat.messages().iter().filter(|message| message.role == "tool") {
         println!("(found: {})", message.content.text());

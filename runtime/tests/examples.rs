@@ -84,7 +84,7 @@ fn a_control_loop_talks_and_stops() {
 
 /// Where the template knows no tools, a call is a whole reply in JSON.
 fn calls(name: &str, arguments: &str) -> String {
-    format!("{{\"name\": \"{name}\", \"parameters\": {arguments}}}")
+    format!("{{\"name\": \"{name}\", \"arguments\": {arguments}}}")
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Talks to a server as the engine does, and says in a table what came of it: `ask URL [MODEL]`. What a small model says
-//! does not matter; that it is streamed, counted, stopped and refused does.
+//! Talks to a server as the engine does, and says in a table what came of it: `ask URL [MODEL]`. What a small model
+//! says does not matter; that it is streamed, counted, stopped and refused does.
 
 use nano_remote::{RemoteEngine, RemoteOptions};
 use nano_runtime::{

@@ -125,9 +125,9 @@ fn decimal(value: f32) -> Value {
 
 /// A conversation in the interface's form.
 ///
-/// Reasoning goes back only where it belongs to the round under way (what was thought before the last call), and only in
-/// the field in which this very server has sent some: others refuse fields they do not know, and templates drop older
-/// reasoning anyway.
+/// Reasoning goes back only where it belongs to the round under way (what was thought before the last call), and only
+/// in the field in which this very server has sent some: others refuse fields they do not know, and templates drop
+/// older reasoning anyway.
 pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) -> Value {
     let round = messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
     // Calls without an id are given one, and the results after them take these in order.

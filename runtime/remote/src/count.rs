@@ -1,5 +1,5 @@
-//! How long a prompt is: exactly where an answer told so, else by a rule of thumb that answers correct. Servers that can be
-//! asked are asked by `lengths`.
+//! How long a prompt is: exactly where an answer told so, else by a rule of thumb that answers correct. Servers that
+//! can be asked are asked by `lengths`.
 
 use crate::delta::Usage;
 use nano_runtime::{Content, Message, Value};

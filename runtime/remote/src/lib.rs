@@ -12,9 +12,9 @@
 //! # Ok::<(), nano_runtime::Error>(())
 //! ```
 //!
-//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the connection,
-//! and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection of its own. Stopping or dropping an answer
-//! closes the connection within a moment, so that the server can stop too.
+//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the
+//! connection, and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection
+//! of its own. Stopping or dropping an answer closes the connection within a moment, so that the server can stop too.
 //!
 //! Not here: terminals, environment variables (proxies and keys are options), and what is done with calls of tools.
 
@@ -51,8 +51,9 @@ use std::thread;
 
 /// A model on a server.
 ///
-/// The [`Stats`](nano_runtime::Stats) of its answers hold the server's counts; where it does not count, tokens of the prompt
-/// are estimated and those of the answer are the pieces that it came in. Times are measured here, and hold the network's.
+/// The [`Stats`](nano_runtime::Stats) of its answers hold the server's counts; where it does not count, tokens of the
+/// prompt are estimated and those of the answer are the pieces that it came in. Times are measured here, and hold the
+/// network's.
 pub struct RemoteEngine {
     shared: Arc<Shared>,
 }
@@ -78,8 +79,8 @@ struct Learned {
 }
 
 impl RemoteEngine {
-    /// Asks the server for its models and takes the one that is named, or the only one. Where the address leads nowhere,
-    /// it is tried with `/v1` as well.
+    /// Asks the server for its models and takes the one that is named, or the only one. Where the address leads
+    /// nowhere, it is tried with `/v1` as well.
     pub fn open(options: RemoteOptions) -> Result<Self> {
         let refuse = |problem| Error::Engine { engine: options.url.trim().to_owned(), problem };
         let base = address::normal(&options.url).map_err(|problem| Error::Engine {

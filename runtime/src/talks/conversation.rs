@@ -53,7 +53,7 @@ pub trait Conversation: Send {
 /// Where they and the room for an answer ([`max_new_tokens`](GenerateOptions::max_new_tokens), but no more than half of the
 /// context) exceed what the engine takes, the oldest exchanges are not sent any more, until half of the context is free;
 /// an [`Event::Overflow`] tells. They stay in the list of messages. The system prompt and the exchange that is to be
-/// answered are always sent.
+/// answered are always sent. The engine is asked for lengths only where they may be exceeded.
 pub struct EngineConversation {
     engine: Arc<dyn Engine>,
     overflow: Overflow,

@@ -197,6 +197,23 @@ fn an_engine_that_fails_after_every_event() {
 }
 
 #[test]
+fn an_answer_without_an_end_is_an_error() {
+    for polls in [false, true] {
+        let (mut chat, script) = begun();
+        let before = chat.messages().to_vec();
+        script.says([vec![Text("So"), Vanish]]);
+        chat.start("go").unwrap();
+        let mut next = || if polls { chat.poll() } else { chat.next_event() };
+        assert_eq!(next().map(|event| line(&event)).unwrap(), "text So");
+        // A poll that finds nothing may find the end only the next time.
+        let error = next().or_else(&mut next);
+        assert!(matches!(error, Some(Err(Error::Stopped))));
+        assert_eq!(chat.messages(), before);
+        goes_on(&mut chat, &script, "vanished");
+    }
+}
+
+#[test]
 fn a_hung_answer_is_stopped_or_dropped() {
     for k in 0..2 {
         let (mut chat, script) = begun();

@@ -20,9 +20,11 @@ pub enum Say {
     Fail,
     /// Says nothing more until it is stopped.
     Hang,
+    /// Ends without an end, which no engine should.
+    Vanish,
 }
 
-pub use Say::{Call, Fail, Hang, Text, Think};
+pub use Say::{Call, Fail, Hang, Text, Think, Vanish};
 
 /// Says its answers one after the other.
 #[derive(Default)]
@@ -129,6 +131,10 @@ impl Answer for Saying {
         Some(match self.says.front().cloned() {
             None => self.done(Finish::Stop),
             Some(Hang) => return None,
+            Some(Vanish) => {
+                self.ended = true;
+                return None;
+            }
             Some(say) => {
                 self.says.pop_front();
                 match say {
@@ -153,7 +159,7 @@ impl Answer for Saying {
                         self.ended = true;
                         Err(failure("it broke"))
                     }
-                    Hang => unreachable!("looked for above"),
+                    Hang | Vanish => unreachable!("looked for above"),
                 }
             }
         })

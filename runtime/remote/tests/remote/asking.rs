@@ -94,7 +94,10 @@ fn choices_of_tools() {
 
 #[test]
 fn conversations() {
-    let call = |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{\"x\": 1}"}});
+    let call = |id: &str, name: &str| {
+        let function = json!({"name": name, "arguments": "{\"x\": 1}"});
+        json!({"id": id, "type": "function", "function": function})
+    };
     let result = |id: Option<&str>| Message {
         name: Some("f".into()),
         tool_call_id: id.map(str::to_owned),

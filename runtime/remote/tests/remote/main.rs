@@ -2,6 +2,7 @@
 //! and all the ways in which it can go wrong. What real servers do is tried by `scripts/remote-check`.
 
 mod asking;
+mod chats;
 mod cuts;
 mod errors;
 mod opening;

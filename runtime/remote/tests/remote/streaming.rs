@@ -167,8 +167,8 @@ fn an_answer_all_at_once() {
 
 #[test]
 fn lines_of_all_kinds() {
-    let text = ": keep-alive\r\n\r\nevent: message\r\nid: 1\r\ndata:{\"choices\":\r\ndata: [{\"delta\": {\"content\": \"ok\"},\r\n\
-        data:\"finish_reason\": \"stop\"}]}\r\nretry: 5\r\n\r\n: bye\r\n\r\ndata: [DONE]\r\n\r\n";
+    let text = ": keep-alive\r\n\r\nevent: message\r\nid: 1\r\ndata:{\"choices\":\r\ndata: [{\"delta\":\r\n\
+        data: {\"content\": \"ok\"},\r\ndata:\"finish_reason\": \"stop\"}]}\r\nretry: 5\r\n\r\n: bye\r\n\r\ndata: [DONE]\r\n\r\n";
     assert_eq!(told(stream_reply(text)).text, "ok");
     // Half a character, and half a pair of them.
     let half = b"data: {\"choices\": [{\"delta\": {\"content\": \"a\xe2\x82\"}, \"finish_reason\": \"stop\"}]}\n\n";
