@@ -149,6 +149,10 @@ impl Engine for RemoteEngine {
         Ok(self.shared.learned().counts.estimate(messages, tools))
     }
 
+    fn estimated_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize> {
+        Ok(self.shared.learned().counts.estimate(messages, tools))
+    }
+
     fn stream(&self, request: &Request) -> Result<Box<dyn Answer>> {
         let shared = &self.shared;
         body::check(request, |problem| shared.site().error(problem))?;

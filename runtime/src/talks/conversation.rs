@@ -115,7 +115,11 @@ impl EngineConversation {
             Event::Overflow { policy: Overflow::Drop, removed_rows }
         });
         let messages = prompt.unwrap_or_else(|| room::from(messages, *start));
-        Request { messages, tools: tools.to_vec(), options: options.clone() }
+        let mut options = options.clone();
+        if self.overflow != Overflow::Error {
+            options.max_new_tokens = room::limit(&*self.engine, &messages, tools, options.max_new_tokens);
+        }
+        Request { messages, tools: tools.to_vec(), options }
     }
 }
 

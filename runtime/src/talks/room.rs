@@ -30,7 +30,7 @@ pub(super) fn make(
         return None;
     }
     // A list that has no length, as a template may refuse it, is too long.
-    let tokens = |start| engine.prompt_len(&from(messages, start), tools).unwrap_or(usize::MAX);
+    let tokens = |start| engine.estimated_len(&from(messages, start), tools).unwrap_or(usize::MAX);
     let needed = tokens(start);
     if needed == usize::MAX || needed.saturating_add(room) <= available {
         return None;
@@ -41,6 +41,18 @@ pub(super) fn make(
     let enough = exchanges.partition_point(|&start| tokens(start) > available / 2);
     let start = *exchanges.get(enough).or(exchanges.last())?;
     Some((start, needed.saturating_sub(tokens(start))))
+}
+
+/// Tokens that an answer may have: a server may refuse a request for more than there is room for.
+pub(super) fn limit(engine: &dyn Engine, messages: &[Message], tools: &[Value], most: usize) -> usize {
+    let available = engine.max_context_size();
+    let half = (available / 2).max(1);
+    if most <= half {
+        return most;
+    }
+    // Lengths may be estimates.
+    let needed = engine.estimated_len(messages, tools).map_or(available, |len| len.saturating_add(len / 8 + 64));
+    most.min(available.saturating_sub(needed).max(half))
 }
 
 /// Tokens that they make at most: none is less than a byte. Spares counting where there is room for certain.

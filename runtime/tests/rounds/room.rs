@@ -103,3 +103,14 @@ fn a_round_that_is_taken_back_sends_again_what_was_sent_before_it() {
     ask(&mut chat, &script);
     assert_eq!(sent(&script).len(), 10);
 }
+
+#[test]
+fn no_more_is_asked_for_than_there_is_room_for() {
+    // 211 tokens are sent, and what an estimate may be wrong by is left free.
+    for (most, asked) in [(50, 50), (500, 500), (900, 699), (5000, 699)] {
+        let (chat, script) = chat(1000, 1, Overflow::Drop);
+        let mut chat = chat.with_options(GenerateOptions { max_new_tokens: most, ..GenerateOptions::default() });
+        ask(&mut chat, &script);
+        assert_eq!(script.asked()[0].options.max_new_tokens, asked, "{most}");
+    }
+}
