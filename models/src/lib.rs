@@ -26,5 +26,5 @@ pub use load::{LoadOptions, Plan, Progress, plan};
 pub use names::{Name, Role};
 pub use quantization::Quantization;
 pub use rope::{RopeScaling, RopeSpec};
-pub use spec::{LayerRope, LayerSpec, Spec};
+pub use spec::{HeadNorms, LayerRope, LayerSpec, Spec};
 pub use tokenizer::{Control, Detokenizer, GgufVocab, HfVocab, Tokenizer};

@@ -5,7 +5,7 @@
 use crate::assemble::{Block, Parts, Product, Scale};
 use crate::decoder::{Decoder, Room};
 use crate::names::{self, Role};
-use crate::spec::Spec;
+use crate::spec::{HeadNorms, Spec};
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind, PAGE_ROWS};
 use std::borrow::Cow;
@@ -78,13 +78,23 @@ fn roles(checkpoint: &dyn Checkpoint, spec: &Spec, (parts, whole): Stack, layer:
     }
 }
 
+/// Stands for a head in a name.
+const HEAD: &str = "{head}";
+
 /// Rows and columns that a role's weight must have.
 fn shape(spec: &Spec, role: Role) -> (usize, usize) {
     let (q, kv) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
     match role {
         Role::Embed | Role::Head => (spec.vocab, spec.dim),
         Role::Norm | Role::AttendNorm | Role::AttendPost | Role::MlpNorm | Role::MlpPost => (1, spec.dim),
-        Role::QNorm | Role::KNorm => (1, spec.head_dim),
+        Role::QNorm | Role::KNorm => {
+            let heads = if role == Role::QNorm { spec.heads } else { spec.kv_heads };
+            match spec.head_norms {
+                HeadNorms::None | HeadNorms::Shared => (1, spec.head_dim),
+                HeadNorms::Own => (heads, spec.head_dim),
+                HeadNorms::Whole => (1, heads * spec.head_dim),
+            }
+        }
         Role::RopeFactors => (1, spec.rope.dims / 2),
         Role::Qkv => (spec.qkv(), spec.dim),
         Role::Q => (q, spec.dim),
@@ -233,7 +243,7 @@ impl<B: Backend> Loader<'_, B> {
     /// The parts of a block.
     fn block(&mut self, layer: usize) -> Result<Block<B>> {
         let attend_norm = self.norm(Role::AttendNorm, layer)?;
-        let [q_norm, k_norm] = [self.norm(Role::QNorm, layer)?, self.norm(Role::KNorm, layer)?];
+        let [q_norm, k_norm] = [self.head_norm(Role::QNorm, layer)?, self.head_norm(Role::KNorm, layer)?];
         let attend_post = self.norm(Role::AttendPost, layer)?;
         let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
         let mlp_post = self.norm(Role::MlpPost, layer)?;
@@ -253,12 +263,34 @@ impl<B: Backend> Loader<'_, B> {
         self.needed_norm(role, layer).map(Some)
     }
 
+    /// A norm of q or k; some files have one tensor for each head.
+    fn head_norm(&mut self, role: Role, layer: usize) -> Result<Option<Scale>> {
+        let name = self.name(role, layer, "weight").unwrap_or_default();
+        match self.spec.head_norms {
+            HeadNorms::None => return Ok(None),
+            HeadNorms::Own if name.contains(HEAD) => {}
+            _ => return self.needed_norm(role, layer).map(Some),
+        }
+        let (heads, head_dim) = shape(self.spec, role);
+        let mut weight = Vec::new();
+        for head in 0..heads {
+            let name = name.replace(HEAD, &head.to_string());
+            let values = self.take(&name, (1, head_dim))?.map(|tensor| tensor.to_f32());
+            weight.extend(values.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?);
+            self.done(&name);
+        }
+        Ok(Some(Scale { weight, bias: None }))
+    }
+
     fn needed_norm(&mut self, role: Role, layer: usize) -> Result<Scale> {
         let mut weight = self.vector(role, layer, "weight", true)?.unwrap_or_default();
         weight.iter_mut().for_each(|w| *w += self.spec.norm_plus);
         let bias = match self.spec.norm {
             NormKind::Rms => None,
-            NormKind::Layer => self.vector(role, layer, "bias", true)?,
+            NormKind::Layer => {
+                let needed = !matches!(role, Role::QNorm | Role::KNorm);
+                self.vector(role, layer, "bias", needed)?
+            }
         };
         Ok(Scale { weight, bias })
     }

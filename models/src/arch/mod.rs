@@ -5,6 +5,7 @@ mod base;
 mod gemma;
 mod granite;
 mod llama;
+mod olmo;
 mod phi;
 mod qwen;
 mod rope;
@@ -62,6 +63,7 @@ pub const ALL: &[&Arch] = &[
     &gemma::GEMMA3,
     &phi::PHI2,
     &phi::PHI3,
+    &olmo::OLMO2,
     &granite::GRANITE,
     &stablelm::STABLELM,
 ];
