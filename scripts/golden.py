@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Makes the reference data of the tests with the authors' own code; no number here comes from this project.
 
-    golden.py tiny [NAME ...]         tiny random checkpoints and what transformers computes from them in float32
+    golden.py tiny [NAME ...] [--converter LLAMA.CPP]   tiny random checkpoints and what transformers computes from them in
+                                      float32; GGUF files of families beside llama are written by llama.cpp's converter
+    golden.py rope                    frequencies of rope by transformers, for every scaling
     golden.py llama-tiny              reads the tiny GGUF files with llama.cpp and compares with transformers
     golden.py smollm2 MODEL.gguf      transformers on the real model (GGUF dequantized to float32)
     golden.py llama-smollm2 MODEL.gguf   llama.cpp on the real model
@@ -23,15 +25,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, help="where goldens are written (default: models/tests/goldens)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("tiny").add_argument("names", nargs="*", help="which checkpoints (default: all)")
+    tiny = commands.add_parser("tiny")
+    tiny.add_argument("names", nargs="*", help="which checkpoints (default: all)")
+    tiny.add_argument("--converter", type=Path, help="the folder of llama.cpp's convert_hf_to_gguf.py")
+    commands.add_parser("rope")
     commands.add_parser("llama-tiny")
     commands.add_parser("smollm2").add_argument("model", type=Path)
     commands.add_parser("llama-smollm2").add_argument("model", type=Path)
     args = parser.parse_args()
     if args.command == "tiny":
+        if args.converter:  # with the gguf package that it comes with
+            sys.path[:0] = [str(args.converter / "gguf-py"), str(args.converter)]
         from goldens import tiny
 
         tiny.write_all(args.out / "tiny", args.names)
+    elif args.command == "rope":
+        from goldens import rope
+
+        rope.write(args.out)
     elif args.command == "llama-tiny":
         from goldens import llama
 

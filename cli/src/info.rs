@@ -88,7 +88,8 @@ impl About<'_> {
             "head_dim": spec.head_dim,
             "vocab": spec.vocab,
             "context": spec.context,
-            "window": spec.window,
+            "window": spec.window().map(|(tokens, _)| tokens),
+            "window_layers": spec.window().map_or(0, |(_, layers)| layers),
             "tied": spec.tied,
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
@@ -123,8 +124,9 @@ impl About<'_> {
             ),
             ("rope", format!("base {}, scaling {}", spec.rope.theta, scaling(&spec.rope.scaling))),
         ];
-        if let Some(window) = spec.window {
-            lines.push(("window", format!("{window} tokens")));
+        if let Some((window, layers)) = spec.window() {
+            let part = if layers < spec.layers { format!(" in {layers} layers") } else { String::new() };
+            lines.push(("window", format!("{window} tokens{part}")));
         }
         let stop: Vec<String> = self.stop.iter().map(|(id, text)| format!("{text} ({id})")).collect();
         lines.push(("template", info.template.clone().unwrap_or_else(|| "none".into())));
@@ -166,11 +168,8 @@ fn container(checkpoint: &dyn Checkpoint) -> &'static str {
 }
 
 fn scaling(scaling: &RopeScaling) -> String {
-    match scaling {
-        RopeScaling::None => "none".into(),
-        RopeScaling::Linear(factor) => format!("linear, factor {factor}"),
-        RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
-    }
+    let factor = scaling.factor().map_or(String::new(), |factor| format!(", factor {factor}"));
+    format!("{}{factor}", scaling.name())
 }
 
 fn kv_name(format: KvFormat) -> &'static str {

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 pub struct Decoder<B: Backend> {
     pub(crate) embed: Linear<B>,
     pub(crate) layers: Vec<Layer<B>>,
-    pub(crate) rope: Rope<B>,
     pub(crate) norm: Norm<B>,
     /// `None`: the embedding.
     pub(crate) head: Option<Linear<B>>,
@@ -23,30 +22,38 @@ pub struct Decoder<B: Backend> {
 
 /// One block.
 pub(crate) struct Layer<B: Backend> {
-    pub attend_norm: Norm<B>,
+    pub attend_norm: Option<Norm<B>>,
     pub qkv: Linear<B>,
+    pub rope: Rope<B>,
     pub attend: Attend,
     pub out: Linear<B>,
-    pub mlp_norm: Norm<B>,
+    /// Of what attention adds.
+    pub attend_post: Option<Norm<B>>,
+    /// `None`: the MLP reads what attention reads.
+    pub mlp_norm: Option<Norm<B>>,
     pub up: Linear<B>,
     pub after: After,
     pub down: Linear<B>,
+    /// Of what the MLP adds.
+    pub mlp_post: Option<Norm<B>>,
 }
 
 /// Buffers that every step uses again.
 pub(crate) struct Room<B: Backend> {
-    x: B::Buf,      // rows x dim: the residual stream
-    qkv: B::Buf,    // rows x (heads + 2 kv_heads) head_dim
-    q: B::Buf,      // rows x heads head_dim
-    a: B::Buf,      // rows x heads head_dim
-    h: B::Buf,      // rows x hidden
-    logits: B::Buf, // logits_rows x vocab
+    x: B::Buf,         // rows x dim: the residual stream
+    qkv: B::Buf,       // rows x (heads + 2 kv_heads) head_dim
+    q: B::Buf,         // rows x heads head_dim
+    a: B::Buf,         // rows x heads head_dim
+    h: B::Buf,         // rows x hidden
+    y: Option<B::Buf>, // rows x dim: what is normalised before it is added
+    logits: B::Buf,    // logits_rows x vocab
 }
 
 impl<B: Backend> Room<B> {
     /// Values that one row takes in all buffers but the logits.
     pub fn width(spec: &Spec) -> usize {
-        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.hidden
+        let post = if spec.post_norms() { spec.dim } else { 0 };
+        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.hidden + post
     }
 
     pub fn new(b: &B, spec: &Spec, options: &LoadOptions) -> Result<Self> {
@@ -57,6 +64,7 @@ impl<B: Backend> Room<B> {
             q: b.buf(options.rows, heads, Precision::Half)?,
             a: b.buf(options.rows, heads, Precision::Half)?,
             h: b.buf(options.rows, spec.hidden, Precision::Half)?,
+            y: spec.post_norms().then(|| b.buf(options.rows, spec.dim, Precision::Full)).transpose()?,
             logits: b.buf(options.logits_rows, spec.vocab, Precision::Full)?,
         })
     }
@@ -76,24 +84,33 @@ impl<B: Backend> Decoder<B> {
 
     /// Runs the model on the rows of the current step. To be called inside [`Backend::run`].
     pub fn forward(&mut self, b: &mut B, kv: &mut B::Pages) -> Result<(), nano_kernels::Error> {
-        let room = &mut self.room;
-        b.embed(&mut room.x, &self.embed.weight, 1.0, None)?;
+        let Self { spec, room, .. } = self;
+        b.embed(&mut room.x, &self.embed.weight, spec.embed_scale, None)?;
         for (i, l) in self.layers.iter().enumerate() {
-            b.linear(&mut room.qkv, &room.x, Some(&l.attend_norm), &l.qkv, After::Store, Rows::All)?;
-            b.rope_store(&mut room.q, &room.qkv, kv, i, &self.rope)?;
+            let mlp_norm = l.mlp_norm.as_ref().or(l.attend_norm.as_ref());
+            b.linear(&mut room.qkv, &room.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
+            b.rope_store(&mut room.q, &room.qkv, kv, i, &l.rope)?;
             b.attend(&mut room.a, &room.q, kv, i, l.attend)?;
-            b.linear(&mut room.x, &room.a, None, &l.out, After::Add, Rows::All)?;
-            b.linear(&mut room.h, &room.x, Some(&l.mlp_norm), &l.up, l.after, Rows::All)?;
-            b.linear(&mut room.x, &room.h, None, &l.down, After::Add, Rows::All)?;
+            if spec.parallel {
+                b.linear(&mut room.h, &room.x, mlp_norm, &l.up, l.after, Rows::All)?;
+            }
+            add(b, &mut room.x, &mut room.y, &l.out, &room.a, l.attend_post.as_ref())?;
+            if !spec.parallel {
+                b.linear(&mut room.h, &room.x, mlp_norm, &l.up, l.after, Rows::All)?;
+            }
+            add(b, &mut room.x, &mut room.y, &l.down, &room.h, l.mlp_post.as_ref())?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
         b.linear(&mut room.logits, &room.x, Some(&self.norm), head, After::Store, Rows::Logits)?;
+        if let Some(cap) = spec.logit_cap {
+            b.softcap(&mut room.logits, cap)?;
+        }
         b.pick(&room.logits)
     }
 
     /// Rotates the keys in `slots` by `by` positions more, in every layer as its own rope does.
     pub fn shift(&self, b: &mut B, kv: &mut B::Pages, slots: &[u32], by: i32) -> Result<(), nano_kernels::Error> {
-        (0..self.layers.len()).try_for_each(|i| b.shift(kv, i, &self.rope, slots, by))
+        self.layers.iter().enumerate().try_for_each(|(i, l)| b.shift(kv, i, &l.rope, slots, by))
     }
 
     /// Where `forward` leaves the logits: a row for each of the step's logits rows.
@@ -119,5 +136,23 @@ impl<B: Backend> Decoder<B> {
     /// Bytes of weights that a step of one row reads.
     pub fn step_bytes(&self) -> u64 {
         self.step_bytes
+    }
+}
+
+/// `x += norm(W · from)`
+fn add<B: Backend>(
+    b: &mut B,
+    x: &mut B::Buf,
+    y: &mut Option<B::Buf>,
+    w: &Linear<B>,
+    from: &B::Buf,
+    norm: Option<&Norm<B>>,
+) -> Result<(), nano_kernels::Error> {
+    match (norm, y) {
+        (Some(norm), Some(y)) => {
+            b.linear(y, from, None, w, After::Store, Rows::All)?;
+            b.norm(x, y, norm, After::Add)
+        }
+        _ => b.linear(x, from, None, w, After::Add, Rows::All),
     }
 }

@@ -2,6 +2,7 @@
 //! deliberately not here: arithmetic, conversations, terminals.
 
 pub mod arch;
+mod assemble;
 pub mod checkpoint;
 mod config;
 mod decoder;
@@ -10,6 +11,7 @@ mod fingerprint;
 mod load;
 mod names;
 mod quantization;
+mod rope;
 mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -23,5 +25,6 @@ pub use fingerprint::fingerprint;
 pub use load::{LoadOptions, Plan, Progress, plan};
 pub use names::{Name, Role};
 pub use quantization::Quantization;
-pub use spec::{RopeScaling, RopeSpec, Spec};
+pub use rope::{RopeScaling, RopeSpec};
+pub use spec::{HeadNorms, LayerRope, LayerSpec, Spec};
 pub use tokenizer::{Control, Detokenizer, GgufVocab, HfVocab, Tokenizer};

@@ -1,11 +1,14 @@
 //! Roles to weights: finds every tensor by name, checks its shape, brings it into a format that the backend takes, stacks
-//! what is read together, and refuses what is left over. One tensor is in host memory at a time.
+//! what is read together, and refuses what is left over. One tensor is in host memory at a time. How the parts become a
+//! decoder is in `assemble.rs`.
 
-use crate::decoder::{Decoder, Layer, Room};
+use crate::assemble::{Block, Parts, Product, Scale};
+use crate::decoder::{Decoder, Room};
 use crate::names::{self, Role};
-use crate::spec::Spec;
+use crate::spec::{HeadNorms, Spec};
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
-use nano_kernels::{After, Attend, Backend, Format, HostTensor, Linear, Norm, PAGE_ROWS, Precision, Rope};
+use nano_kernels::{Backend, Format, HostTensor, NormKind, PAGE_ROWS};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How a checkpoint is loaded.
@@ -48,22 +51,64 @@ impl Plan {
     }
 }
 
-/// Matrices of a layer that are stacked and read together.
-const STACKS: [&[Role]; 4] = [&[Role::Q, Role::K, Role::V], &[Role::Out], &[Role::Gate, Role::Up], &[Role::Down]];
+/// Matrices of a layer that are stacked and read together; the last is what the others are called where a file has them
+/// as one.
+type Stack = (&'static [Role], Option<Role>);
+const QKV: Stack = (&[Role::Q, Role::K, Role::V], Some(Role::Qkv));
+const OUT: Stack = (&[Role::Out], None);
+const GATED: Stack = (&[Role::Gate, Role::Up], Some(Role::GateUp));
+const PLAIN: Stack = (&[Role::Up], None);
+const DOWN: Stack = (&[Role::Down], None);
+
+/// The stacks of a layer.
+fn stacks(spec: &Spec) -> [Stack; 4] {
+    [QKV, OUT, if spec.gated { GATED } else { PLAIN }, DOWN]
+}
+
+/// The roles of a stack as this checkpoint has them: one by one, or all in one.
+fn roles(checkpoint: &dyn Checkpoint, spec: &Spec, (parts, whole): Stack, layer: usize) -> Vec<Role> {
+    let names = spec.arch.names;
+    let has = |role| {
+        let name = names::name(names, checkpoint.container(), role, layer, "weight");
+        name.is_some_and(|name| checkpoint.info(&name).is_some())
+    };
+    match whole.filter(|whole| names::has(names, *whole)) {
+        Some(whole) if has(whole) || !has(parts[0]) => vec![whole],
+        _ => parts.to_vec(),
+    }
+}
+
+/// Stands for a head in a name.
+const HEAD: &str = "{head}";
 
 /// Rows and columns that a role's weight must have.
 fn shape(spec: &Spec, role: Role) -> (usize, usize) {
     let (q, kv) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
     match role {
         Role::Embed | Role::Head => (spec.vocab, spec.dim),
-        Role::Norm | Role::AttendNorm | Role::MlpNorm => (1, spec.dim),
+        Role::Norm | Role::AttendNorm | Role::AttendPost | Role::MlpNorm | Role::MlpPost => (1, spec.dim),
+        Role::QNorm | Role::KNorm => {
+            let heads = if role == Role::QNorm { spec.heads } else { spec.kv_heads };
+            match spec.head_norms {
+                HeadNorms::None | HeadNorms::Shared => (1, spec.head_dim),
+                HeadNorms::Own => (heads, spec.head_dim),
+                HeadNorms::Whole => (1, heads * spec.head_dim),
+            }
+        }
         Role::RopeFactors => (1, spec.rope.dims / 2),
+        Role::Qkv => (spec.qkv(), spec.dim),
         Role::Q => (q, spec.dim),
         Role::K | Role::V => (kv, spec.dim),
         Role::Out => (spec.dim, q),
+        Role::GateUp => (2 * spec.hidden, spec.dim),
         Role::Gate | Role::Up => (spec.hidden, spec.dim),
         Role::Down => (spec.dim, spec.hidden),
     }
+}
+
+/// How many equal parts of a backend's weight a role's matrix makes: a gate and its up are told apart.
+fn pieces(role: Role) -> usize {
+    if role == Role::GateUp { 2 } else { 1 }
 }
 
 /// The format in which backend `B` will hold a tensor.
@@ -83,7 +128,8 @@ pub fn plan<B: Backend>(
     let mut add = |role: Role, layer: usize| -> Result<()> {
         let name = names::name(spec.arch.names, checkpoint.container(), role, layer, "weight").unwrap_or_default();
         let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
-        weights += B::weight_bytes(target::<B>(info, options.quantization, role), info.rows, info.cols) as u64;
+        let (format, pieces) = (target::<B>(info, options.quantization, role), pieces(role));
+        weights += (pieces * B::weight_bytes(format, info.rows / pieces, info.cols)) as u64;
         Ok(())
     };
     add(Role::Embed, 0)?;
@@ -91,7 +137,9 @@ pub fn plan<B: Backend>(
         add(Role::Head, 0)?;
     }
     for layer in 0..spec.layers {
-        STACKS.iter().flat_map(|stack| stack.iter()).try_for_each(|role| add(*role, layer))?;
+        for stack in stacks(spec) {
+            roles(checkpoint, spec, stack, layer).into_iter().try_for_each(|role| add(role, layer))?;
+        }
     }
     let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
     Ok(Plan { weights_bytes: weights, page_bytes: B::page_bytes(&pages) as u64, workspace_bytes: 4 * buffers as u64 })
@@ -147,81 +195,14 @@ pub fn load<B: Backend>(
         loader.step_bytes = 0; // Of an embedding of its own, a step reads one row.
         Some(loader.linear(&[Role::Head], 0)?)
     };
-    let mut vectors = Vec::new();
-    let norm = loader.vector(Role::Norm, 0, "weight", true)?;
+    let norm = loader.needed_norm(Role::Norm, 0)?;
     let factors = loader.vector(Role::RopeFactors, 0, "weight", false)?;
-    let mut layers = Vec::new();
-    for layer in 0..spec.layers {
-        let attend_norm = loader.vector(Role::AttendNorm, layer, "weight", true)?;
-        let mlp_norm = loader.vector(Role::MlpNorm, layer, "weight", true)?;
-        vectors.push((attend_norm, mlp_norm));
-        let [qkv, out, up, down] = STACKS.map(|roles| loader.linear(roles, layer));
-        layers.push((qkv?, out?, up?, down?));
-    }
-    let notices = loader.finish()?;
-    let (step_bytes, formats) = (loader.step_bytes, std::mem::take(&mut loader.formats));
-
-    let mut filled = |values: &[f32]| -> Result<B::Buf> {
-        let mut buf = backend.buf(1, values.len(), Precision::Full)?;
-        backend.write(&mut buf, values)?;
-        Ok(buf)
-    };
-    let mut norm_of = |weight: &Option<Vec<f32>>| -> Result<Norm<B>> {
-        let weight = filled(weight.as_deref().unwrap_or_default())?;
-        Ok(Norm { kind: spec.norm, weight, bias: None, eps: spec.norm_eps })
-    };
-    let norm = norm_of(&norm)?;
-    let norms = vectors.iter().map(|(a, m)| Ok((norm_of(a)?, norm_of(m)?))).collect::<Result<Vec<_>>>()?;
-    let mut frequencies = spec.rope.frequencies();
-    if let Some(factors) = factors {
-        frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= factor);
-    }
-    let rope = Rope {
-        pairing: spec.rope.pairing,
-        dims: spec.rope.dims,
-        frequencies: filled(&frequencies)?,
-        factor: 1.0,
-        heads: spec.heads,
-        kv_heads: spec.kv_heads,
-        head_dim: spec.head_dim,
-        q_norm: None,
-        k_norm: None,
-    };
-    let attend = Attend {
-        heads: spec.heads,
-        kv_heads: spec.kv_heads,
-        head_dim: spec.head_dim,
-        scale: spec.attend_scale,
-        window: spec.window,
-        softcap: None,
-    };
-    let mut biased = |(weight, bias): (B::Weight, Option<Vec<f32>>)| -> Result<Linear<B>> {
-        Ok(Linear { weight, bias: bias.map(|b| filled(&b)).transpose()? })
-    };
-    let layers = layers.into_iter().zip(norms).map(|((qkv, out, up, down), (attend_norm, mlp_norm))| {
-        Ok(Layer {
-            attend_norm,
-            qkv: biased(qkv)?,
-            attend,
-            out: biased(out)?,
-            mlp_norm,
-            up: biased(up)?,
-            after: After::Glu(spec.act),
-            down: biased(down)?,
-        })
-    });
-    Ok(Decoder {
-        layers: layers.collect::<Result<_>>()?,
-        head: head.map(&mut biased).transpose()?,
-        embed: Linear { weight: embed, bias: None },
-        rope,
-        norm,
-        room: Room::new(backend, spec, options)?,
-        spec: spec.clone(),
-        notices,
-        formats,
-        step_bytes,
-    })
+    let blocks = (0..spec.layers).map(|layer| loader.block(layer)).collect::<Result<_>>()?;
+    let mut notices = loader.finish()?;
+    notices.extend(spec.rope.notice());
+    let (step_bytes, formats) = (loader.step_bytes, loader.formats);
+    let parts = Parts { embed, head, norm, factors, blocks };
+    parts.assemble(backend, spec, options, notices, formats, step_bytes)
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -259,11 +240,66 @@ impl<B: Backend> Loader<'_, B> {
         self.used.extend(self.name(role, 0, "weight"));
     }
 
+    /// The parts of a block.
+    fn block(&mut self, layer: usize) -> Result<Block<B>> {
+        let attend_norm = self.norm(Role::AttendNorm, layer)?;
+        let [q_norm, k_norm] = [self.head_norm(Role::QNorm, layer)?, self.head_norm(Role::KNorm, layer)?];
+        let attend_post = self.norm(Role::AttendPost, layer)?;
+        let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
+        let mlp_post = self.norm(Role::MlpPost, layer)?;
+        let [qkv, out, up, down] = stacks(self.spec).map(|stack| {
+            let roles = roles(self.checkpoint, self.spec, stack, layer);
+            self.linear(&roles, layer)
+        });
+        let (qkv, out, up, down) = (qkv?, out?, up?, down?);
+        Ok(Block { attend_norm, qkv, q_norm, k_norm, out, attend_post, mlp_norm, up, down, mlp_post })
+    }
+
+    /// A norm's parameters; `None` if the table names no such norm.
+    fn norm(&mut self, role: Role, layer: usize) -> Result<Option<Scale>> {
+        if !names::has(self.spec.arch.names, role) {
+            return Ok(None);
+        }
+        self.needed_norm(role, layer).map(Some)
+    }
+
+    /// A norm of q or k; some files have one tensor for each head.
+    fn head_norm(&mut self, role: Role, layer: usize) -> Result<Option<Scale>> {
+        let name = self.name(role, layer, "weight").unwrap_or_default();
+        match self.spec.head_norms {
+            HeadNorms::None => return Ok(None),
+            HeadNorms::Own if name.contains(HEAD) => {}
+            _ => return self.needed_norm(role, layer).map(Some),
+        }
+        let (heads, head_dim) = shape(self.spec, role);
+        let mut weight = Vec::new();
+        for head in 0..heads {
+            let name = name.replace(HEAD, &head.to_string());
+            let values = self.take(&name, (1, head_dim))?.map(|tensor| tensor.to_f32());
+            weight.extend(values.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?);
+            self.done(&name);
+        }
+        Ok(Some(Scale { weight, bias: None }))
+    }
+
+    fn needed_norm(&mut self, role: Role, layer: usize) -> Result<Scale> {
+        let mut weight = self.vector(role, layer, "weight", true)?.unwrap_or_default();
+        weight.iter_mut().for_each(|w| *w += self.spec.norm_plus);
+        let bias = match self.spec.norm {
+            NormKind::Rms => None,
+            NormKind::Layer => {
+                let needed = !matches!(role, Role::QNorm | Role::KNorm);
+                self.vector(role, layer, "bias", needed)?
+            }
+        };
+        Ok(Scale { weight, bias })
+    }
+
     /// A vector as float32.
     fn vector(&mut self, role: Role, layer: usize, part: &str, needed: bool) -> Result<Option<Vec<f32>>> {
-        let shape = match part {
-            "bias" => (1, shape(self.spec, role).0),
-            _ => shape(self.spec, role),
+        let shape = match shape(self.spec, role) {
+            (rows, _) if rows > 1 && part == "bias" => (1, rows),
+            shape => shape,
         };
         let Some(name) = self.name(role, layer, part) else { return Ok(None) };
         let values = self.take(&name, shape)?.map(|tensor| tensor.to_f32());
@@ -278,7 +314,7 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     /// Stacked matrices with their stacked biases; where only some have a bias, the others' are zeros.
-    fn linear(&mut self, roles: &[Role], layer: usize) -> Result<(B::Weight, Option<Vec<f32>>)> {
+    fn linear(&mut self, roles: &[Role], layer: usize) -> Result<Product<B>> {
         let weight = self.weight(roles, layer)?;
         let mut bias = Vec::new();
         let mut any = false;
@@ -287,7 +323,7 @@ impl<B: Backend> Loader<'_, B> {
             any |= part.is_some();
             bias.extend(part.unwrap_or_else(|| vec![0.0; shape(self.spec, *role).0]));
         }
-        Ok((weight, any.then_some(bias)))
+        Ok(Product { weight, bias: any.then_some(bias) })
     }
 
     /// Stacked matrices in the backend's layout.
@@ -313,8 +349,10 @@ impl<B: Backend> Loader<'_, B> {
                 self.again.insert(tensor.format.name());
             }
             *self.formats.entry(kind(*role)).or_default().entry(to.name()).or_default() += 1;
-            self.step_bytes += B::weight_bytes(to, tensor.rows, tensor.cols) as u64;
-            parts.push(if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? });
+            let pieces = pieces(*role);
+            self.step_bytes += (pieces * B::weight_bytes(to, tensor.rows / pieces, tensor.cols)) as u64;
+            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
+            parts.extend(split(tensor, pieces));
         }
         let weight = self.backend.weight(&parts)?;
         drop(parts);
@@ -360,12 +398,28 @@ impl<B: Backend> Loader<'_, B> {
     }
 }
 
+/// A matrix cut into `pieces` of as many rows.
+fn split(tensor: HostTensor<'_>, pieces: usize) -> Vec<HostTensor<'_>> {
+    if pieces == 1 {
+        return vec![tensor];
+    }
+    let (rows, bytes) = (tensor.rows / pieces, tensor.bytes.len() / pieces);
+    let piece = |i: usize| {
+        let bytes = match &tensor.bytes {
+            Cow::Borrowed(all) => Cow::Borrowed(&all[i * bytes..(i + 1) * bytes]),
+            Cow::Owned(all) => Cow::Owned(all[i * bytes..(i + 1) * bytes].to_vec()),
+        };
+        HostTensor { name: format!("{} ({}/{pieces})", tensor.name, i + 1), rows, bytes, ..tensor }
+    };
+    (0..pieces).map(piece).collect()
+}
+
 /// What a tensor is called in a summary.
 fn kind(role: Role) -> &'static str {
     match role {
         Role::Embed => "embedding",
         Role::Head => "head",
-        Role::Q | Role::K | Role::V | Role::Out => "attention",
+        Role::Qkv | Role::Q | Role::K | Role::V | Role::Out => "attention",
         _ => "mlp",
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::arch::Arch;
 use crate::names::{self, Role};
-use crate::{Checkpoint, Error, Result};
-use nano_kernels::{Act, KvFormat, NormKind, PageLayout, Pairing};
+use crate::{Checkpoint, Error, Result, RopeSpec};
+use nano_kernels::{Act, KvFormat, NormKind, PageLayout};
 
 /// Sizes and options of the block program.
 #[derive(Clone, Debug)]
@@ -30,73 +30,68 @@ pub struct Spec {
     pub norm: NormKind,
     /// Added to the mean square.
     pub norm_eps: f32,
+    /// Added to all weights of norms as they are stored: 1 where the file holds w of a factor 1 + w.
+    pub norm_plus: f32,
+    /// Norms of q and k.
+    pub head_norms: HeadNorms,
     /// The MLP's activation.
     pub act: Act,
+    /// Whether the MLP has a gate.
+    pub gated: bool,
+    /// Whether attention and MLP read the same rows, normalised once, instead of one after the other.
+    pub parallel: bool,
+    /// Factor on embeddings.
+    pub embed_scale: f32,
     /// Rotary embedding.
     pub rope: RopeSpec,
+    /// That of layers which have one of their own.
+    pub local_rope: Option<RopeSpec>,
     /// Factor on q·k.
     pub attend_scale: f32,
-    /// How far back every layer sees, tokens.
-    pub window: Option<usize>,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub attend_cap: Option<f32>,
+    /// What differs from layer to layer; one for each.
+    pub each: Vec<LayerSpec>,
+    /// Factor on logits.
+    pub logit_scale: f32,
+    /// Logits become `cap · tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
     /// Whether the head is the embedding.
     pub tied: bool,
 }
 
-/// Rotary embedding.
-#[derive(Clone, Debug)]
-pub struct RopeSpec {
-    /// Which values turn together.
-    pub pairing: Pairing,
-    /// Leading values of a head that turn.
-    pub dims: usize,
-    /// Base of the frequencies.
-    pub theta: f32,
-    /// How frequencies are changed for longer contexts.
-    pub scaling: RopeScaling,
-}
-
-/// Scalings of rope frequencies.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// As they are.
+/// Norms of q and k, before they turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// There are none.
     None,
-    /// All divided by a factor.
-    Linear(f32),
-    /// Long wavelengths divided by a factor, short ones kept, a ramp between (Llama 3.1).
-    Llama3 {
-        /// The divisor.
-        factor: f32,
-        /// Wavelengths above original / low are divided.
-        low: f32,
-        /// Wavelengths below original / high are kept.
-        high: f32,
-        /// The context before scaling, tokens.
-        original: f32,
-    },
+    /// Of each head, with the same factors for all.
+    Shared,
+    /// Of each head, with its own factors.
+    Own,
+    /// Of all heads together.
+    Whole,
 }
 
-impl RopeSpec {
-    /// dims/2 angular frequencies, radians per position.
-    pub fn frequencies(&self) -> Vec<f32> {
-        let plain = (0..self.dims / 2).map(|i| (self.theta as f64).powf(-(2.0 * i as f64) / self.dims as f64) as f32);
-        plain
-            .map(|f| match self.scaling {
-                RopeScaling::None => f,
-                RopeScaling::Linear(factor) => f / factor,
-                RopeScaling::Llama3 { factor, low, high, original } => {
-                    let wavelength = 2.0 * std::f32::consts::PI / f;
-                    if wavelength > original / low {
-                        f / factor
-                    } else if wavelength < original / high {
-                        f
-                    } else {
-                        let smooth = (original / wavelength - low) / (high - low);
-                        (1.0 - smooth) * f / factor + smooth * f
-                    }
-                }
-            })
-            .collect()
-    }
+/// What differs from layer to layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// How far back it sees, tokens; `None`: to the beginning.
+    pub window: Option<usize>,
+    /// How it turns q and k.
+    pub rope: LayerRope,
+}
+
+/// Which rotary embedding a layer has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerRope {
+    /// [`Spec::rope`].
+    #[default]
+    Global,
+    /// [`Spec::local_rope`].
+    Local,
+    /// None: only the order of the cache tells it what came before.
+    None,
 }
 
 impl Spec {
@@ -129,6 +124,11 @@ impl Spec {
             "attention.head_count_kv",
             format!("is {}, which does not divide the {} heads", spec.kv_heads, spec.heads),
         )?;
+        if let Some(scale) =
+            [spec.attend_scale, spec.embed_scale, spec.logit_scale, spec.norm_eps].iter().find(|x| !x.is_finite())
+        {
+            return Err(Error::file(config.file(), format!("makes a factor of {scale}; a finite one is needed")));
+        }
         let dims = spec.rope.dims;
         check(
             dims.is_multiple_of(2) && dims <= spec.head_dim,
@@ -151,6 +151,27 @@ impl Spec {
         Ok(spec)
     }
 
+    /// The same for conversations of up to `tokens`: scalings of rope that depend on it are chosen by it.
+    pub fn for_context(mut self, tokens: usize) -> Self {
+        [Some(&mut self.rope), self.local_rope.as_mut()].into_iter().flatten().for_each(|rope| rope.context = tokens);
+        self
+    }
+
+    /// The window of the layers that have one, tokens, and how many have one.
+    pub fn window(&self) -> Option<(usize, usize)> {
+        let mut windows = self.each.iter().filter_map(|layer| layer.window);
+        windows.next().map(|window| (window, 1 + windows.count()))
+    }
+
+    /// The rotary embedding of a layer.
+    pub fn rope_of(&self, layer: usize) -> Option<&RopeSpec> {
+        match self.each[layer].rope {
+            LayerRope::Global => Some(&self.rope),
+            LayerRope::Local => Some(self.local_rope.as_ref().unwrap_or(&self.rope)),
+            LayerRope::None => None,
+        }
+    }
+
     /// The architecture's name.
     pub fn architecture(&self) -> &'static str {
         self.arch.name
@@ -159,6 +180,11 @@ impl Spec {
     /// The shape of a pool of `pages` cache pages for this model.
     pub fn page_layout(&self, pages: usize, format: KvFormat) -> PageLayout {
         PageLayout { pages, layers: self.layers, kv_heads: self.kv_heads, head_dim: self.head_dim, format }
+    }
+
+    /// Whether what branches add is normalised.
+    pub(crate) fn post_norms(&self) -> bool {
+        names::has(self.arch.names, Role::AttendPost)
     }
 
     /// Outputs of the stacked q, k and v.

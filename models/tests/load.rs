@@ -144,6 +144,10 @@ fn numbers_that_make_no_model_are_refused() {
     fails(with("llama.attention.key_length", 0), &["llama.attention.key_length"]);
     fails(with("llama.rope.dimension_count", 7), &["llama.rope.dimension_count", "7"]);
     fails(with("llama.rope.dimension_count", 64), &["llama.rope.dimension_count", "up to 8"]);
-    let scaled = numbers("llama").value("llama.rope.scaling.type", "yarn");
-    fails(load(scaled, tensors(), None), &["llama.rope.scaling.type", "yarn", "known: linear, llama3"]);
+    let scaled = |kind: &str| load(numbers("llama").value("llama.rope.scaling.type", kind), tensors(), None);
+    fails(scaled("alibi"), &["llama.rope.scaling.type", "alibi", "known: linear, dynamic, yarn, llama3, longrope"]);
+    // These are spelled by tensors in GGUF.
+    fails(scaled("llama3"), &["llama.rope.scaling.type"]);
+    fails(scaled("longrope"), &["llama.rope.scaling.type"]);
+    fails(scaled("linear"), &["llama.rope.scaling.factor", "is missing"]);
 }

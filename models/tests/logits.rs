@@ -55,12 +55,18 @@ fn check(what: &str, session: &mut Session, case: &Value, tolerance: f32) {
     }
 }
 
+const HF_ONLY: &[&str] = &["ministral", "new-gemma3", "qwen2-window"];
+
 #[test]
 fn tiny_checkpoints_give_their_authors_logits() {
     for folder in goldens() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let expected: Value = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();
-        for (container, path, threads) in [("folder", folder.clone(), 1), ("GGUF", folder.join("model.gguf"), 2)] {
+        // Not all that config.json says can be said in GGUF.
+        let gguf = Some(folder.join("model.gguf")).filter(|path| path.exists());
+        assert!(gguf.is_some() || HF_ONLY.contains(&name.as_str()), "{name} has a GGUF file");
+        for (container, path, threads) in [("folder", Some(folder.clone()), 1), ("GGUF", gguf, 2)] {
+            let Some(path) = path else { continue };
             let what = format!("{name} ({container})");
             let mut session = Session::open(&path, Some(Quantization::F32), threads);
             for case in expected["cases"].as_array().unwrap() {

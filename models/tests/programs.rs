@@ -17,13 +17,44 @@ fn program(path: &Path) -> String {
     trace.take()
 }
 
+const NAMES: &[&str] = &[
+    "plain",
+    "untied",
+    "bias",
+    "head-dim",
+    "linear",
+    "llama3",
+    "window",
+    "mqa",
+    "quantized",
+    "yarn",
+    "smollm3",
+    "qwen2-window",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "phi2",
+    "phi3",
+    "phi3-long",
+    "granite",
+    "stablelm",
+    "stablelm-parallel",
+    "stablelm-12b",
+    "olmo2",
+];
+
 #[test]
 fn programs_are_as_read() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut checked = 0;
-    for name in ["plain", "untied", "bias", "head-dim", "linear", "llama3", "window", "mqa", "quantized"] {
+    for name in NAMES {
         for (container, path) in [("hf", ""), ("gguf", "model.gguf")] {
-            let found = program(&tests.join("goldens/tiny").join(name).join(path));
+            let golden = tests.join("goldens/tiny").join(name).join(path);
+            if !golden.exists() {
+                continue;
+            }
+            let found = program(&golden);
             let file = tests.join(format!("programs/{name}.{container}.txt"));
             if std::env::var_os("NANO_WRITE_PROGRAMS").is_some() {
                 std::fs::write(&file, &found).unwrap();
@@ -33,5 +64,6 @@ fn programs_are_as_read() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 18);
+    // All but one in both containers.
+    assert_eq!(checked, 2 * NAMES.len() - 1);
 }

@@ -183,6 +183,9 @@ impl Opened {
                 fit.context, spec.context
             ));
         }
+        let spec = spec.for_context(fit.context);
+        // Sessions saved under other frequencies hold keys that do not fit.
+        let weights = spec.rope.choice().map_or(weights.clone(), |choice| format!("{weights}-{choice}"));
         let limits = Limits {
             rows,
             logits_rows,

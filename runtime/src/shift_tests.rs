@@ -61,7 +61,12 @@ fn taken_out(model: &NanoModel, range: Range<usize>) -> f64 {
 #[test]
 fn a_shift_is_a_fresh_prefill_where_rows_know_nothing_of_each_other() {
     let llama3 = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 64.0 };
-    for scaling in [RopeScaling::None, RopeScaling::Linear(4.0), llama3] {
+    // The context of these models is 256 tokens.
+    let dynamic = RopeScaling::Dynamic { factor: 4.0, original: 64.0 };
+    let (fast, slow, truncate) = (16.0, 1.0, true);
+    let yarn = RopeScaling::Yarn { factor: 4.0, original: 64.0, fast, slow, truncate, attention: 1.25 };
+    let long = RopeScaling::Long { short: vec![1.0; 8], long: vec![3.0; 8], original: 64, attention: 1.5 };
+    for scaling in [RopeScaling::None, RopeScaling::Linear(4.0), llama3, dynamic, yarn, long] {
         for pairing in [Pairing::Halves, Pairing::Adjacent] {
             for dims in [16, 8] {
                 let model = model(1, KvFormat::F32, |spec| {

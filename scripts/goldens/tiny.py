@@ -10,9 +10,12 @@ import numpy as np
 import torch
 import transformers
 
-from . import checkpoint
+from . import checkpoint, converted
 from .compact import dump
+from .families import FAMILIES
 from .variants import LENGTHS, VARIANTS, VOCAB
+
+ALL = {**VARIANTS, **FAMILIES}
 
 GREEDY = 32
 # No two candidates for an argmax may be closer than this share of the logits' deviation: other sums' rounding is far below.
@@ -22,8 +25,8 @@ GAP = 2e-4
 def write_all(out, names):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    for name in names or VARIANTS:
-        write(out / name, name, VARIANTS[name])
+    for name in names or ALL:
+        write(out / name, name, ALL[name])
 
 
 def write(folder, name, variant):
@@ -35,7 +38,8 @@ def write(folder, name, variant):
 
 def write_seed(folder, name, variant, seed):
     config = variant["config"]
-    weights = checkpoint.random_weights(config, [seed, *name.encode()])
+    family = variant.get("family", False)
+    weights = (converted if family else checkpoint).random_weights(config, [seed, *name.encode()])
     blocks = checkpoint.quantize(weights, variant["gguf_types"]) if variant["gguf_types"] else {}
     storage = checkpoint.DTYPES[variant["storage"]]
     weights = {n: w.to(storage).to(torch.float32) for n, w in weights.items()}
@@ -46,14 +50,17 @@ def write_seed(folder, name, variant, seed):
 
     rng = np.random.default_rng([seed, 1])
     cases = []
-    for length in LENGTHS:
+    for length in variant.get("lengths") or LENGTHS:
         tokens = rng.integers(3, VOCAB, length).tolist()
         case, gap = run(model, tokens)
         if gap < GAP:
             return False
         cases.append(case)
     difference = check_it_tests(folder, variant, cases)
-    checkpoint.write_gguf(folder / "model.gguf", variant, weights, blocks)
+    if family and variant["in_gguf"]:
+        converted.write_gguf(folder / "model.gguf", variant, folder)
+    elif not family:
+        checkpoint.write_gguf(folder / "model.gguf", variant, weights, blocks)
     expected = {
         "about": variant["about"],
         "made_by": f"scripts/golden.py tiny {name}: transformers {transformers.__version__}, torch "
@@ -61,6 +68,7 @@ def write_seed(folder, name, variant, seed):
         "fields": "logits and logits_std: after the last of tokens; pos_argmax: after each of tokens; nll_sum: natural "
         f"log, tokens 2 to n; greedy.tokens: the next {GREEDY}; greedy.logits: after the last of those",
         "without_the_option": difference,
+        **({"context": variant["context"]} if variant.get("context") else {}),
         "cases": cases,
     }
     (folder / "expected.json").write_text(dump(expected))

@@ -1,58 +1,61 @@
-//! Llama 1, 2, 3, TinyLlama, SmolLM, SmolLM2 and other models of the same make; Mistral, which adds a sliding window.
+//! Llama 1, 2, 3, TinyLlama, SmolLM, SmolLM2 and other models of the same make; Mistral, which adds a sliding window;
+//! SmolLM3, some of whose layers have no rope.
 
-use super::{Arch, act, rope_scaling};
+use super::{Arch, base, slide};
 use crate::names;
-use crate::spec::{RopeSpec, Spec};
-use crate::{Checkpoint, Container, Result};
-use nano_kernels::{NormKind, Pairing};
+use crate::spec::{LayerRope, Spec};
+use crate::{Checkpoint, Result};
+use nano_kernels::Pairing;
 
 pub static LLAMA: Arch = Arch {
     name: "llama",
     hf: &["llama"],
     gguf: &["llama"],
-    spec,
-    names: names::LLAMA,
+    spec: llama,
+    names: &[names::COMMON, names::PRE_NORMS],
     ignored: &["rotary_emb.inv_freq"],
     pairing: (Pairing::Halves, Pairing::Adjacent),
 };
 
 /// GGUF files of Mistral models call themselves llama, and most leave the window out.
-pub static MISTRAL: Arch = Arch { name: "mistral", hf: &["mistral"], gguf: &["mistral"], ..LLAMA };
+pub static MISTRAL: Arch =
+    Arch { name: "mistral", hf: &["mistral", "ministral"], gguf: &["mistral"], spec: mistral, ..LLAMA };
 
-fn spec(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+pub static SMOLLM3: Arch = Arch { name: "smollm3", hf: &["smollm3"], gguf: &["smollm3"], spec: smollm3, ..LLAMA };
+
+fn llama(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+    let mut spec = base(arch, checkpoint, vocab)?;
     let c = checkpoint.config();
-    let dim = c.usize("hidden_size", "embedding_length")?;
-    let heads = c.usize("num_attention_heads", "attention.head_count")?;
-    let head_dim = c.opt_usize("head_dim", "attention.key_length")?.unwrap_or(dim / heads.max(1));
     // config.json of a Llama may carry a window that its authors' code does not use.
-    let window_key = if arch.name == "mistral" { "sliding_window" } else { "" };
-    let gguf = checkpoint.container() == Container::Gguf;
-    Ok(Spec {
-        arch,
-        layers: c.usize("num_hidden_layers", "block_count")?,
-        dim,
-        hidden: c.usize("intermediate_size", "feed_forward_length")?,
-        heads,
-        kv_heads: c.opt_usize("num_key_value_heads", "attention.head_count_kv")?.unwrap_or(heads),
-        head_dim,
-        vocab,
-        context: c.opt_usize("max_position_embeddings", "context_length")?.unwrap_or(2048),
-        norm: NormKind::Rms,
-        norm_eps: c.opt_f32("rms_norm_eps", "attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
-        act: act(c, "hidden_act")?,
-        rope: RopeSpec {
-            pairing: arch.pairing(checkpoint.container()),
-            dims: c.opt_usize("", "rope.dimension_count")?.unwrap_or(head_dim),
-            theta: c.opt_f32("rope_theta|rope_parameters.rope_theta", "rope.freq_base")?.unwrap_or(10000.0),
-            scaling: rope_scaling(c)?,
-        },
-        attend_scale: 1.0 / (head_dim as f32).sqrt(),
-        window: c.opt_usize(window_key, "attention.sliding_window")?.filter(|w| *w > 0),
-        tied: c.opt_bool("tie_word_embeddings", "")?.unwrap_or(gguf && !has_head(arch, checkpoint)),
-    })
+    let window = c.opt_usize("", "attention.sliding_window")?;
+    slide(&mut spec, c, window, |_| true)?;
+    Ok(spec)
 }
 
-fn has_head(arch: &Arch, checkpoint: &dyn Checkpoint) -> bool {
-    let name = names::name(arch.names, checkpoint.container(), names::Role::Head, 0, "weight");
-    name.is_some_and(|name| checkpoint.info(&name).is_some())
+fn mistral(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+    let mut spec = base(arch, checkpoint, vocab)?;
+    let c = checkpoint.config();
+    let window = c.opt_usize("sliding_window", "attention.sliding_window")?;
+    slide(&mut spec, c, window, |_| true)?;
+    Ok(spec)
+}
+
+fn smollm3(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+    let mut spec = base(arch, checkpoint, vocab)?;
+    let c = checkpoint.config();
+    spec.tied = c.opt_bool("tie_word_embeddings", "")?.unwrap_or(!super::has(checkpoint, arch, names::Role::Head));
+    let slides = c.opt_bool("use_sliding_window", "")?.unwrap_or(false);
+    let window = c.opt_usize("sliding_window", "")?.filter(|_| slides);
+    slide(&mut spec, c, window, |_| true)?;
+    // 1 says that a layer has rope. GGUF files do not say.
+    let stated = c.opt_usizes("no_rope_layers", "")?.filter(|layers| !layers.is_empty());
+    let step = c.opt_usize("no_rope_layer_interval", "")?.unwrap_or(4).max(1);
+    let stated = stated.unwrap_or_else(|| (1..=spec.layers).map(|i| usize::from(i % step != 0)).collect());
+    if stated.len() != spec.layers {
+        let why = format!("names {} layers; the model has {}", stated.len(), spec.layers);
+        return Err(c.bad("no_rope_layers", "", why));
+    }
+    let without = spec.each.iter_mut().zip(stated).filter(|(_, rope)| *rope == 0);
+    without.for_each(|(layer, _)| layer.rope = LayerRope::None);
+    Ok(spec)
 }

@@ -1,0 +1,36 @@
+//! Qwen 2 and 2.5, whose q, k and v have biases; Qwen 3, whose heads of q and k are normalised.
+
+use super::{Arch, base, slide};
+use crate::names;
+use crate::spec::Spec;
+use crate::{Checkpoint, Result};
+use nano_kernels::Pairing;
+
+pub static QWEN2: Arch = Arch {
+    name: "qwen2",
+    hf: &["qwen2"],
+    gguf: &["qwen2"],
+    spec,
+    names: &[names::COMMON, names::PRE_NORMS],
+    ignored: &["rotary_emb.inv_freq"],
+    pairing: (Pairing::Halves, Pairing::Halves),
+};
+
+pub static QWEN3: Arch = Arch {
+    name: "qwen3",
+    hf: &["qwen3"],
+    gguf: &["qwen3"],
+    names: &[names::COMMON, names::PRE_NORMS, names::HEAD_NORMS],
+    ..QWEN2
+};
+
+fn spec(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
+    let mut spec = base(arch, checkpoint, vocab)?;
+    let c = checkpoint.config();
+    // Most files carry a window that is switched off.
+    let on = c.opt_bool("use_sliding_window", "")?.unwrap_or(false);
+    let window = c.opt_usize("sliding_window", "attention.sliding_window")?.filter(|_| on);
+    let whole = c.opt_usize("max_window_layers", "")?.unwrap_or(28);
+    slide(&mut spec, c, window, |layer| layer >= whole)?;
+    Ok(spec)
+}

@@ -1,0 +1,149 @@
+//! A decoder from its parts: what `load.rs` found, with the options that the table asks for.
+
+use crate::decoder::{Decoder, Layer, Room};
+use crate::spec::{HeadNorms, LayerRope, Spec};
+use crate::{LoadOptions, Result, RopeSpec};
+use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope};
+use std::collections::BTreeMap;
+
+/// What was loaded: matrices in the machine's layout, vectors still on the host.
+pub struct Parts<B: Backend> {
+    pub embed: B::Weight,
+    pub head: Option<Product<B>>,
+    pub norm: Scale,
+    /// Divisors of the rope frequencies.
+    pub factors: Option<Vec<f32>>,
+    pub blocks: Vec<Block<B>>,
+}
+
+/// A block's.
+pub struct Block<B: Backend> {
+    pub attend_norm: Option<Scale>,
+    pub qkv: Product<B>,
+    pub q_norm: Option<Scale>,
+    pub k_norm: Option<Scale>,
+    pub out: Product<B>,
+    pub attend_post: Option<Scale>,
+    pub mlp_norm: Option<Scale>,
+    pub up: Product<B>,
+    pub down: Product<B>,
+    pub mlp_post: Option<Scale>,
+}
+
+/// A matrix with its bias.
+pub struct Product<B: Backend> {
+    pub weight: B::Weight,
+    pub bias: Option<Vec<f32>>,
+}
+
+/// A norm's parameters.
+pub struct Scale {
+    pub weight: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+}
+
+impl<B: Backend> Parts<B> {
+    /// Puts them together.
+    pub fn assemble(
+        mut self,
+        backend: &mut B,
+        spec: &Spec,
+        options: &LoadOptions,
+        notices: Vec<String>,
+        formats: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
+        step_bytes: u64,
+    ) -> Result<Decoder<B>> {
+        // A factor on what the head reads is one on logits.
+        self.norm.weight.iter_mut().chain(self.norm.bias.iter_mut().flatten()).for_each(|w| *w *= spec.logit_scale);
+        let mut assembler = Assembler { backend, spec, factors: self.factors };
+        let blocks = self.blocks.into_iter().enumerate();
+        let layers = blocks.map(|(layer, block)| assembler.layer(layer, block)).collect::<Result<_>>()?;
+        let norm = assembler.norm(self.norm)?;
+        let head = self.head.map(|head| assembler.linear(head)).transpose()?;
+        Ok(Decoder {
+            embed: Linear { weight: self.embed, bias: None },
+            layers,
+            norm,
+            head,
+            room: Room::new(backend, spec, options)?,
+            spec: spec.clone(),
+            notices,
+            formats,
+            step_bytes,
+        })
+    }
+}
+
+struct Assembler<'a, B> {
+    backend: &'a mut B,
+    spec: &'a Spec,
+    factors: Option<Vec<f32>>,
+}
+
+impl<B: Backend> Assembler<'_, B> {
+    fn layer(&mut self, layer: usize, block: Block<B>) -> Result<Layer<B>> {
+        let spec = self.spec;
+        Ok(Layer {
+            attend_norm: self.opt_norm(block.attend_norm)?,
+            qkv: self.linear(block.qkv)?,
+            rope: self.rope(layer, block.q_norm, block.k_norm)?,
+            attend: Attend {
+                heads: spec.heads,
+                kv_heads: spec.kv_heads,
+                head_dim: spec.head_dim,
+                scale: spec.attend_scale,
+                window: spec.each[layer].window,
+                softcap: spec.attend_cap,
+            },
+            out: self.linear(block.out)?,
+            attend_post: self.opt_norm(block.attend_post)?,
+            mlp_norm: self.opt_norm(block.mlp_norm)?,
+            up: self.linear(block.up)?,
+            after: if spec.gated { After::Glu(spec.act) } else { After::Act(spec.act) },
+            down: self.linear(block.down)?,
+            mlp_post: self.opt_norm(block.mlp_post)?,
+        })
+    }
+
+    fn rope(&mut self, layer: usize, q_norm: Option<Scale>, k_norm: Option<Scale>) -> Result<Rope<B>> {
+        let spec = self.spec;
+        let rope = spec.rope_of(layer);
+        let mut frequencies = rope.map(RopeSpec::frequencies).unwrap_or_default();
+        if let (Some(factors), LayerRope::Global) = (&self.factors, spec.each[layer].rope) {
+            frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= factor);
+        }
+        Ok(Rope {
+            pairing: spec.rope.pairing,
+            dims: rope.map_or(0, |rope| rope.dims),
+            frequencies: self.filled(&frequencies)?,
+            factor: rope.map_or(1.0, RopeSpec::attention),
+            heads: spec.heads,
+            kv_heads: spec.kv_heads,
+            head_dim: spec.head_dim,
+            q_norm: self.opt_norm(q_norm)?,
+            k_norm: self.opt_norm(k_norm)?,
+            whole_norms: spec.head_norms == HeadNorms::Whole,
+        })
+    }
+
+    fn opt_norm(&mut self, scale: Option<Scale>) -> Result<Option<Norm<B>>> {
+        scale.map(|scale| self.norm(scale)).transpose()
+    }
+
+    fn norm(&mut self, scale: Scale) -> Result<Norm<B>> {
+        let bias = scale.bias.map(|bias| self.filled(&bias)).transpose()?;
+        Ok(Norm { kind: self.spec.norm, weight: self.filled(&scale.weight)?, bias, eps: self.spec.norm_eps })
+    }
+
+    fn linear(&mut self, product: Product<B>) -> Result<Linear<B>> {
+        let bias = product.bias.map(|bias| self.filled(&bias)).transpose()?;
+        Ok(Linear { weight: product.weight, bias })
+    }
+
+    /// A row of values on the machine.
+    fn filled(&mut self, values: &[f32]) -> Result<B::Buf> {
+        let mut buf = self.backend.buf(1, values.len(), Precision::Full)?;
+        self.backend.write(&mut buf, values)?;
+        Ok(buf)
+    }
+}
