@@ -12,6 +12,7 @@ mod load;
 mod names;
 mod quantization;
 mod rope;
+mod shapes;
 mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -5,6 +5,7 @@
 use crate::assemble::{Block, Parts, Product, Scale};
 use crate::decoder::{Decoder, Room};
 use crate::names::{self, Role};
+use crate::shapes::{HEAD, pieces, roles, shape, stacks};
 use crate::spec::{HeadNorms, Spec};
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind, PAGE_ROWS};
@@ -49,66 +50,6 @@ impl Plan {
     pub fn kv_bytes(&self, rows: usize) -> u64 {
         rows.div_ceil(PAGE_ROWS) as u64 * self.page_bytes
     }
-}
-
-/// Matrices of a layer that are stacked and read together; the last is what the others are called where a file has them
-/// as one.
-type Stack = (&'static [Role], Option<Role>);
-const QKV: Stack = (&[Role::Q, Role::K, Role::V], Some(Role::Qkv));
-const OUT: Stack = (&[Role::Out], None);
-const GATED: Stack = (&[Role::Gate, Role::Up], Some(Role::GateUp));
-const PLAIN: Stack = (&[Role::Up], None);
-const DOWN: Stack = (&[Role::Down], None);
-
-/// The stacks of a layer.
-fn stacks(spec: &Spec) -> [Stack; 4] {
-    [QKV, OUT, if spec.gated { GATED } else { PLAIN }, DOWN]
-}
-
-/// The roles of a stack as this checkpoint has them: one by one, or all in one.
-fn roles(checkpoint: &dyn Checkpoint, spec: &Spec, (parts, whole): Stack, layer: usize) -> Vec<Role> {
-    let names = spec.arch.names;
-    let has = |role| {
-        let name = names::name(names, checkpoint.container(), role, layer, "weight");
-        name.is_some_and(|name| checkpoint.info(&name).is_some())
-    };
-    match whole.filter(|whole| names::has(names, *whole)) {
-        Some(whole) if has(whole) || !has(parts[0]) => vec![whole],
-        _ => parts.to_vec(),
-    }
-}
-
-/// Stands for a head in a name.
-const HEAD: &str = "{head}";
-
-/// Rows and columns that a role's weight must have.
-fn shape(spec: &Spec, role: Role) -> (usize, usize) {
-    let (q, kv) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-    match role {
-        Role::Embed | Role::Head => (spec.vocab, spec.dim),
-        Role::Norm | Role::AttendNorm | Role::AttendPost | Role::MlpNorm | Role::MlpPost => (1, spec.dim),
-        Role::QNorm | Role::KNorm => {
-            let heads = if role == Role::QNorm { spec.heads } else { spec.kv_heads };
-            match spec.head_norms {
-                HeadNorms::None | HeadNorms::Shared => (1, spec.head_dim),
-                HeadNorms::Own => (heads, spec.head_dim),
-                HeadNorms::Whole => (1, heads * spec.head_dim),
-            }
-        }
-        Role::RopeFactors => (1, spec.rope.dims / 2),
-        Role::Qkv => (spec.qkv(), spec.dim),
-        Role::Q => (q, spec.dim),
-        Role::K | Role::V => (kv, spec.dim),
-        Role::Out => (spec.dim, q),
-        Role::GateUp => (2 * spec.hidden, spec.dim),
-        Role::Gate | Role::Up => (spec.hidden, spec.dim),
-        Role::Down => (spec.dim, spec.hidden),
-    }
-}
-
-/// How many equal parts of a backend's weight a role's matrix makes: a gate and its up are told apart.
-fn pieces(role: Role) -> usize {
-    if role == Role::GateUp { 2 } else { 1 }
 }
 
 /// The format in which backend `B` will hold a tensor.

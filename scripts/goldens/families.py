@@ -188,7 +188,7 @@ FAMILIES = {
         "granite",
         "GraniteForCausalLM",
         hidden_act="silu",
-        rms_norm_eps=1e-5,
+        rms_norm_eps=0.5,
         rope_theta=1e4,
         attention_bias=False,
         mlp_bias=False,
