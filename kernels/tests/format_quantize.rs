@@ -8,8 +8,26 @@ use std::path::Path;
 
 const WRITABLE: [Format; 8] =
     [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
-const READ_ONLY: [Format; 7] =
-    [Format::Q5_0, Format::Q5_1, Format::Q2K, Format::Q3K, Format::Q5K, Format::Q8K, Format::Iq4Nl];
+const READ_ONLY: [Format; 18] = [
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q2K,
+    Format::Q3K,
+    Format::Q5K,
+    Format::Q8K,
+    Format::Iq4Nl,
+    Format::Iq4Xs,
+    Format::Iq3S,
+    Format::Iq3Xxs,
+    Format::Iq2S,
+    Format::Iq2Xs,
+    Format::Iq2Xxs,
+    Format::Iq1M,
+    Format::Iq1S,
+    Format::Tq1_0,
+    Format::Tq2_0,
+    Format::Mxfp4,
+];
 
 /// SplitMix64: the same numbers at every run.
 struct Random(u64);
@@ -322,6 +340,14 @@ fn conversions_that_cannot_be_are_errors() {
     assert!(matches!(borrowed.convert(Format::F32, 1).unwrap().bytes, Cow::Borrowed(_)), "no copy of the same");
 }
 
+/// The f16 of an IQ1_M block lies in the top nibbles of its last four u16.
+fn set_iq1_m_scale(block: &mut [u8], bits: u16) {
+    for i in 0..4 {
+        let byte = &mut block[49 + 2 * i];
+        *byte = *byte & 15 | ((bits >> (4 * i) & 15) as u8) << 4;
+    }
+}
+
 /// Blocks of random codes, with scales, and minima that lay the codes about 0.
 fn random_blocks(format: Format, count: usize, random: &mut Random) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..count * format.block_bytes()).map(|_| random.bits() as u8).collect();
@@ -333,8 +359,18 @@ fn random_blocks(format: Format, count: usize, random: &mut Random) -> Vec<u8> {
             Format::Q3K => (108, None),
             Format::Q5K => (0, Some((2, 15.5))),
             Format::Q5_1 => (0, Some((2, -15.5))),
+            Format::Tq1_0 => (52, None),
+            Format::Tq2_0 => (64, None),
             _ => (0, None),
         };
+        if format == Format::Mxfp4 {
+            block[0] = 112 + block[0] % 16;
+            continue;
+        }
+        if format == Format::Iq1M {
+            set_iq1_m_scale(block, f32_to_f16(scale));
+            continue;
+        }
         if format == Format::Q8K {
             block[..4].copy_from_slice(&scale.to_le_bytes());
             continue;
@@ -358,6 +394,17 @@ fn conversion_to_native_formats_costs_little() {
         (Format::Q5_1, 2e-5),
         (Format::Q5K, 2e-5),
         (Format::Q2K, 3e-4),
+        (Format::Iq4Xs, 2e-7),
+        (Format::Iq3S, 0.0),
+        (Format::Iq3Xxs, 0.0),
+        (Format::Iq2S, 3e-4),
+        (Format::Iq2Xs, 3e-4),
+        (Format::Iq2Xxs, 3e-4),
+        (Format::Iq1M, 0.0),
+        (Format::Iq1S, 0.0),
+        (Format::Tq1_0, 0.0),
+        (Format::Tq2_0, 0.0),
+        (Format::Mxfp4, 0.0),
     ];
     let mut random = Random(9);
     for (format, limit) in limits {
@@ -382,6 +429,13 @@ fn conversions_without_loss_keep_every_bit() {
         (Format::Q5_0, Format::Q8_0),
         (Format::Iq4Nl, Format::Q8_0),
         (Format::Q3K, Format::Q6K),
+        (Format::Iq3S, Format::Q6K),
+        (Format::Iq3Xxs, Format::Q6K),
+        (Format::Iq1M, Format::Q6K),
+        (Format::Iq1S, Format::Q6K),
+        (Format::Tq1_0, Format::Q4_0),
+        (Format::Tq2_0, Format::Q4_0),
+        (Format::Mxfp4, Format::Q8_0),
         (Format::Q2K, Format::F32),
     ] {
         let host = tensor(from, 4, 512, random_blocks(from, 4 * 512 / from.block_len(), &mut random));
@@ -404,9 +458,14 @@ fn values_that_are_no_numbers_are_found() {
             Format::Q6K => (208, false),
             Format::Q4K | Format::Q5K | Format::Q4_1 | Format::Q5_1 => (2, false),
             Format::F32 | Format::Q8K => (0, true),
+            Format::Tq1_0 => (52, false),
+            Format::Tq2_0 => (64, false),
             _ => (0, false),
         };
         for block in bytes.chunks_mut(format.block_bytes()) {
+            if matches!(format, Format::Mxfp4 | Format::Iq1M) {
+                continue;
+            }
             // Every scale and minimum is a number to begin with.
             for at in if wide { vec![] } else { vec![at, 0, 80].into_iter().filter(|x| x + 2 <= block.len()).collect() }
             {
@@ -423,8 +482,14 @@ fn values_that_are_no_numbers_are_found() {
         let last = bytes.len() - format.block_bytes();
         for (block, high) in [(0, 0x7f), (last, 0xff)] {
             // The upper byte of an infinity or NaN of any of the three floats, with the bits below it set.
-            let top = block + at + if wide { 3 } else { 1 };
-            (bytes[top - 1], bytes[top]) = (0x80 | bytes[top - 1], high);
+            match format {
+                Format::Mxfp4 => bytes[block] = 0x80 | high,
+                Format::Iq1M => set_iq1_m_scale(&mut bytes[block..][..56], u16::from(high) << 8 | 0x80),
+                _ => {
+                    let top = block + at + if wide { 3 } else { 1 };
+                    (bytes[top - 1], bytes[top]) = (0x80 | bytes[top - 1], high);
+                }
+            }
         }
         assert_eq!(rows(bytes).non_finite(), 2 * format.block_len(), "{format}");
     }

@@ -147,14 +147,14 @@ fn wrong_tensors() {
         (odd(&[], 0, None), "has 0 dimensions; 1 to 4"),
         (odd(&[1; 5], 0, None), "has 5 dimensions; 1 to 4"),
         (odd(&[2, 8], 8, None), "its rows of 8 values are no whole number of Q8_0 blocks of 32"),
-        (odd(&[2, 8], 16, None), "its type 16 (IQ2_XXS) is not supported; supported are F32 F16"),
-        (odd(&[2, 8], 999, None), "its type 999 (unknown) is not supported"),
+        (odd(&[2, 8], 9, None), "its type 9 (Q8_1) is not supported; supported are F32 F16"),
+        (odd(&[2, 8], 999, None), "its type 999 does not exist; supported are F32 F16"),
         (writer().tensor(tensor(&"n".repeat(1025))), "a text of 1025 bytes where at most 1024"),
     ] {
         let error = error(writer.bytes());
         assert!(error.starts_with("m.gguf: tensor ") && error.contains(says), "{error}");
     }
-    let named = error(odd(&[2, 8], 16, None).bytes());
+    let named = error(odd(&[2, 8], 999, None).bytes());
     assert!(named.starts_with("m.gguf: tensor w: "), "{named}");
 }
 
