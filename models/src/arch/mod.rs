@@ -21,6 +21,8 @@ use nano_kernels::Pairing;
 pub struct Arch {
     /// Its name, for people.
     pub name: &'static str,
+    /// The models that it stands for, for people.
+    pub models: &'static str,
     /// `model_type` in config.json.
     pub hf: &'static [&'static str],
     /// `general.architecture` in GGUF.

@@ -8,6 +8,7 @@ use nano_kernels::Pairing;
 
 pub static OLMO2: Arch = Arch {
     name: "olmo2",
+    models: "OLMo 2",
     hf: &["olmo2"],
     gguf: &["olmo2"],
     spec,

@@ -8,6 +8,7 @@ use nano_kernels::Pairing;
 
 pub static QWEN2: Arch = Arch {
     name: "qwen2",
+    models: "Qwen 2, Qwen 2.5, QwQ",
     hf: &["qwen2"],
     gguf: &["qwen2"],
     spec,
@@ -18,6 +19,7 @@ pub static QWEN2: Arch = Arch {
 
 pub static QWEN3: Arch = Arch {
     name: "qwen3",
+    models: "Qwen 3",
     hf: &["qwen3"],
     gguf: &["qwen3"],
     names: &[names::COMMON, names::PRE_NORMS, names::HEAD_NORMS],

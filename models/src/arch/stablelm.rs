@@ -9,6 +9,7 @@ use nano_kernels::{NormKind, Pairing};
 
 pub static STABLELM: Arch = Arch {
     name: "stablelm",
+    models: "StableLM 2, StableLM Zephyr",
     hf: &["stablelm"],
     gguf: &["stablelm"],
     spec,
