@@ -199,3 +199,24 @@ unsafe fn copy<L: Lanes>(norm: Option<HeadNorm<'_>>, head: usize, x: &[f32], int
         None => into.copy_from_slice(x),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_kept_for_a_step() {
+        let row = |position| Row { token: 0, position, slot: 0, sequence: 0, visible: 1 };
+        let mut turns = Turns::default();
+        let table =
+            |turns: &mut Turns, position, frequency, factor| turns.table(&[row(position)], &[frequency], factor)[1];
+        let sin = |turns: &mut Turns| {
+            [(0.5, 1.0), (0.25, 1.0), (0.5, 2.0)].map(|(frequency, factor)| table(turns, 2, frequency, factor))
+        };
+        let expected = [1f32.sin(), 0.5f32.sin(), 2.0 * 1f32.sin()];
+        assert_eq!((sin(&mut turns), sin(&mut turns)), (expected, expected));
+        assert_eq!((table(&mut turns, 4, 0.5, 1.0), turns.tables.len()), (1f32.sin(), 3), "the step's own");
+        turns.forget();
+        assert_eq!((table(&mut turns, 4, 0.5, 1.0), turns.tables.len()), (2f32.sin(), 3));
+    }
+}
