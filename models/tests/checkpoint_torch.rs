@@ -64,7 +64,12 @@ fn whatever_is_no_tensor_is_refused_by_name() {
         bytes[at + 10] = 8;
         bytes
     };
+    // 2 x 4 values in a storage of 8, of which the first is now said to be value 1.
+    let mut beyond = include_bytes!("../fuzz/regressions/torch/good").to_vec();
+    let at = beyond.windows(3).position(|w| w == b"tQ\x8a").unwrap() + 4;
+    beyond[at] = 1;
     for (bytes, says) in [
+        (beyond, "pytorch_model.bin: tensor a: its 32 bytes from value 1 on reach beyond its storage of 32"),
         (golden("code.bin"), "pytorch_model.bin: its pickle asks for the code posix.system; only tensors are read"),
         (golden("number.bin"), "pytorch_model.bin: holds \"epoch\", which is no tensor"),
         (golden("old.bin"), "pytorch_model.bin: is in the format that PyTorch wrote before 1.6"),
