@@ -295,6 +295,7 @@ fn wrong_parts() {
         ),
         (parts(2, &[(1, b.clone()), (2, b.clone())]), "m-00001-of-00002.gguf: says that it is part 2 of 2"),
         (parts(2, &[(1, a.clone()), (2, part(1, 3, &[]))]), "m-00002-of-00002.gguf: says that it is part 2 of 3"),
+        (parts(2, &[(1, a.clone()), (2, a.clone())]), "m-00002-of-00002.gguf: says that it is part 1 of 2"),
         (parts(2, &[(1, a.clone()), (2, writer())]), "m-00002-of-00002.gguf: says that it is part 1 of 1"),
         (
             parts(2, &[(1, a.clone()), (2, part(1, 2, &["a"]))]),

@@ -49,6 +49,11 @@ impl Counts {
         }
     }
 
+    /// Whether no answer has told anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// The longest known beginning, and the rest by the rule.
     pub(crate) fn estimate(&self, messages: &[Message], tools: &[Value]) -> usize {
         let mut hasher = start(tools);

@@ -150,7 +150,13 @@ impl Engine for RemoteEngine {
     }
 
     fn estimated_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize> {
-        Ok(self.shared.learned().counts.estimate(messages, tools))
+        let learned = self.shared.learned();
+        if learned.counts.is_empty() {
+            // The server's answers say nothing of lengths.
+            drop(learned);
+            return self.prompt_len(messages, tools);
+        }
+        Ok(learned.counts.estimate(messages, tools))
     }
 
     fn stream(&self, request: &Request) -> Result<Box<dyn Answer>> {

@@ -4,7 +4,7 @@
 use super::id::ModelId;
 use super::plan;
 use crate::checkpoint::gguf::split;
-use crate::checkpoint::hf::{INDEX, SINGLE};
+use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE};
 use crate::checkpoint::{file_name, files_ending};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,7 @@ impl Snapshot {
 
     fn has_weights(&self) -> bool {
         // Weights are downloaded last, so with them everything else that the model has is here too.
-        self.has(SINGLE) || plan::shards(&self.path.join(INDEX)).is_ok_and(|shards| shards.iter().all(|s| self.has(s)))
+        let shards = |index| plan::shards(&self.path.join(index)).is_ok_and(|s| s.iter().all(|s| self.has(s)));
+        [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)].iter().any(|(single, index)| self.has(single) || shards(index))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::id::{ModelId, is_relative};
 use crate::checkpoint::gguf::split;
-use crate::checkpoint::hf::{INDEX, SINGLE, parse_index};
+use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE, parse_index};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -35,16 +35,17 @@ pub(super) fn choose(id: &ModelId, files: &[String]) -> Result<Choice> {
         return with_parts(file, &ggufs).map_err(wrong);
     }
     let has = |name: &str| files.iter().any(|f| f == name);
-    if has("config.json") && (has(SINGLE) || has(INDEX)) {
+    let weights = [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)].into_iter().find(|(one, many)| has(one) || has(many));
+    if let Some((single, index)) = weights.filter(|_| has("config.json")) {
         if !has("tokenizer.json") {
             return Err(wrong("it has no tokenizer.json, without which its text cannot be read".into()));
         }
         let mut chosen: Vec<String> = files.iter().filter(|f| is_companion(f)).cloned().collect();
-        if has(SINGLE) {
-            chosen.push(SINGLE.to_owned());
+        if has(single) {
+            chosen.push(single.to_owned());
             return Ok(Choice::Folder { files: chosen, index: None });
         }
-        return Ok(Choice::Folder { files: chosen, index: Some(INDEX.to_owned()) });
+        return Ok(Choice::Folder { files: chosen, index: Some(index.to_owned()) });
     }
     // A projector for images is no model of its own.
     let models: Vec<&str> = ggufs.iter().copied().filter(|f| !f.contains("mmproj")).collect();
@@ -103,12 +104,17 @@ mod tests {
         assert_eq!(plan("o/n:q/a-00002-of-00002.gguf", &files), Ok(Choice::Files(parts.to_vec())));
         let absent = plan("o/n", &["a-00001-of-00002.gguf"]).unwrap_err();
         assert!(absent.contains("one of 2 parts, and it has no a-00002-of-00002.gguf"), "{absent}");
-        assert!(plan("o/n", &["pytorch_model.bin", "config.json"]).unwrap_err().contains("neither"));
+        assert!(plan("o/n", &["tf_model.h5", "config.json"]).unwrap_err().contains("neither"));
         assert!(plan("o/n", &["../x.gguf"]).is_err());
     }
 
     #[test]
     fn folders() {
+        let chosen = ["tokenizer.json", "config.json", "pytorch_model.bin"].map(str::to_owned).to_vec();
+        assert_eq!(
+            plan("o/n", &["tokenizer.json", "config.json", "pytorch_model.bin"]),
+            Ok(Choice::Folder { files: chosen, index: None })
+        );
         let files = [
             "tokenizer.json",
             "model.safetensors",
