@@ -13,9 +13,14 @@ use std::process::Command;
 
 /// An answer in two pieces.
 fn says(text: &str) -> Vec<Reply> {
+    says_after(text, 20)
+}
+
+/// The same, after a prompt of so many tokens.
+fn says_after(text: &str, prompt: usize) -> Vec<Reply> {
     let (first, second) = text.split_at(text.len() / 2);
     let pieces = [delta(json!({"role": "assistant", "content": first})), delta(json!({"content": second}))];
-    stream_reply(&events(&[&pieces[..], &[finish("stop"), usage(20, 8, 3)]].concat()))
+    stream_reply(&events(&[&pieces[..], &[finish("stop"), usage(prompt, 8, 3)]].concat()))
 }
 
 /// Says how often it was asked.
@@ -219,11 +224,12 @@ fn errors_leave_the_conversation_as_it_was() {
 #[test]
 fn the_oldest_exchanges_are_left_out_where_the_context_is_full() {
     // The server has 2048 tokens of context, and counts a token for two letters.
+    let tokens = |seen: &Seen| seen.body["messages"].to_string().len() / 2;
     let server = || {
-        StandIn::new(|seen, count| match seen.what.as_str() {
-            "POST /tokenize" => json_reply(200, &json!({"count": seen.body["messages"].to_string().len() / 2})),
+        StandIn::new(move |seen, count| match seen.what.as_str() {
+            "POST /tokenize" => json_reply(200, &json!({"count": tokens(seen)})),
             _ if count == 3 => json_reply(400, &json!({"error": {"message": "no"}})),
-            _ => says("Yes."),
+            _ => says_after("Yes.", tokens(seen)),
         })
     };
     let answers = |server: &StandIn| -> Vec<Seen> {
