@@ -9,6 +9,9 @@ Writes one file per format to kernels/tests/data/formats (all little-endian):
     NAME.bin             blocks, then their values as float32 (gguf.quants.dequantize)
     to_NAME.bin          float32 values, then what the package makes of them in this format (gguf.quants.quantize)
 
+It also writes kernels/src/format/books.bin, the code books of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S and IQ1 as the
+package packs them: two bits a value, or a nibble in IQ3.
+
 Q8_K is not in the package; its values are `d * q`, from the published layout. Data are random with a fixed seed, and
 then edges: scales that are zero, negative zero, denormal, negative, the largest, infinite and no number.
 """
@@ -18,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf.constants import GGML_QUANT_SIZES
-from gguf.quants import dequantize, quantize
+from gguf.quants import IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, dequantize, quantize
 
-OUT = Path(__file__).resolve().parent.parent / "kernels" / "tests" / "data" / "formats"
+KERNELS = Path(__file__).resolve().parent.parent / "kernels"
+OUT = KERNELS / "tests" / "data" / "formats"
 
 # Where the f16 scales of a block lie.
 SCALES = {
@@ -36,6 +40,18 @@ SCALES = {
     Type.Q5_K: [0, 2],
     Type.Q6_K: [208],
 }
+# Later additions: a generator of their own, so that the data of the others stay.
+SCALES_2 = {
+    Type.IQ4_XS: [0],
+    Type.IQ3_S: [0],
+    Type.IQ3_XXS: [0],
+    Type.IQ2_S: [0],
+    Type.IQ2_XS: [0],
+    Type.IQ2_XXS: [0],
+    Type.IQ1_S: [0],
+    Type.TQ1_0: [52],
+    Type.TQ2_0: [64],
+}
 F16_EDGES = [0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x7BFF, 0xFBFF, 0x7C00, 0x7E00]
 F32_EDGES = [0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0x7FC00000]
 
@@ -47,7 +63,7 @@ def f16_bytes(bits):
 def random_blocks(rng, kind, count):
     """Random bits with scales like those of weights, and then one block per edge and scale field."""
     length, size = GGML_QUANT_SIZES[kind]
-    fields = SCALES[kind]
+    fields = (SCALES | SCALES_2)[kind]
     blocks = rng.integers(0, 256, (count + len(F16_EDGES) * len(fields), size), dtype=np.uint8)
     for block in blocks:
         for at in fields:
@@ -66,6 +82,23 @@ def q8_k(rng, count):
     return blocks, scales[:, None] * blocks[:, 4:260].view(np.int8).astype(np.float32)
 
 
+def iq1_m(rng, count):
+    """The f16 scale lies in the top nibbles of the last four u16."""
+    blocks = rng.integers(0, 256, (count + len(F16_EDGES), 56), dtype=np.uint8)
+    scales = rng.normal(0, 0.01, count).astype(np.float16).view(np.uint16).tolist() + F16_EDGES
+    for block, bits in zip(blocks, scales):
+        for i in range(4):
+            block[49 + 2 * i] = block[49 + 2 * i] & 15 | (bits >> 4 * i & 15) << 4
+    return blocks
+
+
+def mxfp4(rng, count):
+    edges = [0, 1, 2, 3, 103, 104, 127, 143, 144, 252, 253, 254, 255]
+    blocks = rng.integers(0, 256, (count + len(edges), 17), dtype=np.uint8)
+    blocks[:, 0] = np.concatenate([rng.integers(112, 128, count), edges])
+    return blocks
+
+
 def write(name, *arrays):
     data = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)
     (OUT / f"{name}.bin").write_bytes(data)
@@ -80,6 +113,15 @@ def main():
             blocks = random_blocks(rng, kind, count)
             write(kind.name.lower(), blocks, dequantize(blocks, kind).astype("<f4"))
         write("q8_k", *q8_k(rng, 2))
+
+        later = np.random.default_rng(20261121)
+        for kind in SCALES_2:
+            blocks = random_blocks(later, kind, 2)
+            write(kind.name.lower(), blocks, dequantize(blocks, kind).astype("<f4"))
+        for kind, blocks in (Type.IQ1_M, iq1_m(later, 2)), (Type.MXFP4, mxfp4(later, 6)):
+            write(kind.name.lower(), blocks, dequantize(blocks, kind).astype("<f4"))
+        books = [bytes.fromhex(kind.grid_hex.decode()) for kind in (IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S)]
+        (KERNELS / "src" / "format" / "books.bin").write_bytes(b"".join(books))
 
         bits = np.concatenate([rng.integers(0, 1 << 16, 256), F16_EDGES]).astype(np.uint16)
         write("f16", bits, bits.view(np.float16).astype("<f4"))

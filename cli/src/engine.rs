@@ -2,7 +2,7 @@
 //! is said to a server is decided elsewhere.
 
 use crate::out::Log;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nano_remote::{RemoteEngine, RemoteOptions};
 
 /// Where a key may be, the first that there is counts.
@@ -11,33 +11,40 @@ const KEYS: [&str; 2] = ["NANO_API_KEY", "OPENAI_API_KEY"];
 /// Asks the server which models it has, and takes the one that is named or the only one.
 pub fn open(url: &str, model: Option<&str>, context: Option<usize>, log: &Log) -> Result<RemoteEngine> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let key = KEYS.into_iter().find(|name| variable(name).is_some());
+    let proxy = proxy(url, variable);
+    let (through, proxy) = proxy.map_or((None, None), |(name, proxy)| (Some(name), Some(proxy)));
+    log.debug(format_args!("key: {}; proxy: {}", key.unwrap_or("none"), through.as_deref().unwrap_or("none")));
     let options = RemoteOptions {
         model: model.map(str::to_owned),
-        key: KEYS.iter().find_map(|name| variable(name)),
+        key: key.and_then(variable),
         context,
-        proxy: proxy(url, variable),
+        proxy,
         ..RemoteOptions::new(url)
     };
-    log.debug(format_args!(
-        "{url}: {} a key, {} a proxy",
-        if options.key.is_some() { "with" } else { "without" },
-        if options.proxy.is_some() { "through" } else { "without" },
-    ));
-    Ok(RemoteEngine::open(options)?)
+    let opened = RemoteEngine::open(options);
+    match through {
+        Some(name) => opened.with_context(|| format!("through the proxy that {name} names")),
+        None => Ok(opened?),
+    }
 }
 
-/// The proxy for an address, as curl reads the environment; lower case comes first, and `NO_PROXY` before all.
-fn proxy(url: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let either = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name));
+/// The proxy for an address and the variable that names it, as curl reads the environment: lower case comes first, and
+/// `NO_PROXY` before all.
+fn proxy(url: &str, variable: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let either = |name: &str| {
+        let names = [name.to_lowercase(), name.to_owned()];
+        names.into_iter().find_map(|name| variable(&name).map(|value| (name, value)))
+    };
     let (scheme, rest) = url.trim().split_once("://").unwrap_or(("http", url.trim()));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    let no = either("NO_PROXY").unwrap_or_default();
+    let no = either("NO_PROXY").map_or_else(String::new, |(_, list)| list);
     if no.split([',', ' ']).any(|entry| passes(entry.trim(), place)) {
         return None;
     }
     let own = if scheme.eq_ignore_ascii_case("https") { "HTTPS_PROXY" } else { "HTTP_PROXY" };
-    either(own).or_else(|| either("ALL_PROXY")).map(|proxy| proxy.trim().to_owned())
+    either(own).or_else(|| either("ALL_PROXY")).map(|(name, proxy)| (name, proxy.trim().to_owned()))
 }
 
 /// Whether an entry of `NO_PROXY` speaks of a host, which may have a port: `*`, the name, or the end of it behind a dot.
@@ -71,7 +78,7 @@ mod tests {
 
     fn of(url: &str, variables: &[(&str, &str)]) -> Option<String> {
         let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
-        proxy(url, find)
+        proxy(url, find).map(|(_, proxy)| proxy)
     }
 
     #[test]

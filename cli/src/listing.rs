@@ -1,6 +1,6 @@
 //! A conversation as a list: a line for each message.
 
-use crate::show::harmless;
+use crate::show::{harmless, written};
 use nano_runtime::Message;
 
 /// Characters of a message that are shown.
@@ -39,7 +39,8 @@ impl Entry {
             let function = call.get("function").unwrap_or(call);
             let name = function["name"].as_str().unwrap_or_default();
             let arguments = function["arguments"].as_str().unwrap_or_default();
-            text = format!("{text} {name}({arguments})");
+            let arguments = serde_json::from_str(arguments).unwrap_or_default();
+            text = format!("{text} {}", written(name, &arguments));
         }
         Self { role: message.role.clone(), text, fed: Fed::Elsewhere, cancelled: false }
     }
@@ -106,6 +107,6 @@ mod tests {
     fn calls_are_what_a_message_says() {
         let call = json!({"id": "abc", "function": {"name": "battery", "arguments": "{\"cell\":2}"}});
         let message = Message { tool_calls: Some(vec![call]), ..Message::assistant("Let me look.") };
-        assert_eq!(listing(&[Entry::of(&message)]), "0  assistant  Let me look. battery({\"cell\":2})");
+        assert_eq!(listing(&[Entry::of(&message)]), "0  assistant  Let me look. battery(cell=2)");
     }
 }

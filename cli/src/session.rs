@@ -12,7 +12,13 @@ pub fn run(args: &SessionArgs, log: &Log) -> Result<()> {
     let SavedChat { model, messages, rows, pending, notices } = SavedChat::read(&args.file)?;
     notices.iter().for_each(|notice| log.warn(notice));
     if args.json {
-        let message = |(message, tokens): &(nano_runtime::Message, Vec<u32>)| json!({"role": message.role, "text": message.content.text(), "tokens": tokens});
+        let message = |(message, tokens): &(nano_runtime::Message, Vec<u32>)| {
+            let mut fields = json!({"role": message.role, "text": message.content.text(), "tokens": tokens});
+            if let Some(calls) = &message.tool_calls {
+                fields["tool_calls"] = json!(calls);
+            }
+            fields
+        };
         let messages: Vec<_> = messages.iter().map(message).collect();
         return out::json(&json!({"model": model, "messages": messages, "rows": rows, "pending": pending}));
     }

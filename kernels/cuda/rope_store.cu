@@ -4,17 +4,25 @@
 
 enum { PLAIN, RMS, LAYER };
 
-// A norm of heads: its parameters hold head_dim values.
+// Bits beside the kind of a norm: its parameters hold values for each head; it is taken over all heads together.
+enum { KIND = 3, OWN = 4, WHOLE = 8 };
+
+// A norm of heads: its parameters hold head_dim values, or as many for each head.
 struct HeadNorm {
     u32 kind;
     const float *weight, *bias;
     float eps;
 };
 
-// Normalises what a lane holds of a head: values lane + 32 i, zeros past head_dim.
-DEVICE void normalise(float (&v)[8], const HeadNorm& norm, u32 head_dim, u32 lane) {
+// What a norm finds: the mean, and the factor that takes what is left to one.
+struct Found {
+    float mean, factor;
+};
+
+// In what the lanes hold of a head: values lane + 32 i, zeros past head_dim.
+DEVICE Found found_in_head(const float (&v)[8], const HeadNorm& norm, u32 head_dim, u32 lane) {
     float mean = 0.0f, sum = 0.0f;
-    if (norm.kind == LAYER) {
+    if ((norm.kind & KIND) == LAYER) {
 #pragma unroll
         for (int i = 0; i < 8; i++) mean += v[i];
         mean = warp_sum(mean) / (float)head_dim;
@@ -24,11 +32,30 @@ DEVICE void normalise(float (&v)[8], const HeadNorm& norm, u32 head_dim, u32 lan
         const float d = lane + 32 * i < head_dim ? v[i] - mean : 0.0f;
         sum += d * d;
     }
-    const float factor = 1.0f / sqrtf(warp_sum(sum) / (float)head_dim + norm.eps);
+    return Found{mean, 1.0f / sqrtf(warp_sum(sum) / (float)head_dim + norm.eps)};
+}
+
+// In `count` values from `from` on: all heads of q, or of k. Every warp reads them all.
+DEVICE Found found_in_all(const u8* qkv, u32 half, u64 from, u32 count, const HeadNorm& norm, u32 lane) {
+    float mean = 0.0f, sum = 0.0f;
+    if ((norm.kind & KIND) == LAYER) {
+        for (u32 e = lane; e < count; e += 32) mean += value_at(qkv, half, from + e);
+        mean = warp_sum(mean) / (float)count;
+    }
+    for (u32 e = lane; e < count; e += 32) {
+        const float d = value_at(qkv, half, from + e) - mean;
+        sum += d * d;
+    }
+    return Found{mean, 1.0f / sqrtf(warp_sum(sum) / (float)count + norm.eps)};
+}
+
+// Normalises what a lane holds of head `head`.
+DEVICE void normalise(float (&v)[8], const HeadNorm& norm, Found found, u32 head, u32 head_dim, u32 lane) {
+    const u32 own = norm.kind & OWN ? head * head_dim : 0;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const u32 e = lane + 32 * i;
-        if (e < head_dim) v[i] = (v[i] - mean) * factor * norm.weight[e] + (norm.bias ? norm.bias[e] : 0.0f);
+        const u32 e = lane + 32 * i, w = own + e;
+        if (e < head_dim) v[i] = (v[i] - found.mean) * found.factor * norm.weight[w] + (norm.bias ? norm.bias[w] : 0.0f);
     }
 }
 
@@ -54,7 +81,13 @@ KERNEL(128) rope_store(const u8* qkv, u32 qkv_half, u32 qkv_stride, u8* q, u32 q
         v[i] = e < head_dim ? value_at(qkv, qkv_half, from + e) : 0.0f;
     }
     const HeadNorm norm = query ? HeadNorm{q_kind, q_weight, q_bias, q_eps} : HeadNorm{k_kind, k_weight, k_bias, k_eps};
-    if ((query || key) && norm.kind != PLAIN) normalise(v, norm, head_dim, lane);
+    if ((query || key) && norm.kind != PLAIN) {
+        const u32 first = query ? 0 : heads, all = (query ? heads : kv_heads) * head_dim;
+        const u64 start = (u64)n * qkv_stride + first * head_dim;
+        const Found found = norm.kind & WHOLE ? found_in_all(qkv, qkv_half, start, all, norm, lane)
+                                              : found_in_head(v, norm, head_dim, lane);
+        normalise(v, norm, found, item - first, head_dim, lane);
+    }
     float* head = room[warp];
 #pragma unroll
     for (int i = 0; i < 8; i++) head[lane + 32 * i] = v[i];

@@ -90,7 +90,7 @@ pub trait Backend: Send + Sized + 'static {
     fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;
     /// `x = cap · tanh(x / cap)`, on the logits rows.
     fn softcap(&mut self, x: &mut Self::Buf, cap: f32) -> Result<()>;
-    /// Splits `qkv` rows, normalises the heads of q and k where the rope has norms, rotates q and k; q goes to `q`, k and
+    /// Splits `qkv` rows, normalises q and k where the rope has norms, by heads or whole, rotates q and k; q goes to `q`, k and
     /// v into the slots of layer `layer`.
     fn rope_store(
         &mut self,

@@ -117,10 +117,12 @@ pub struct Rope<B: Backend> {
     pub kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
-    /// Normalises each head of q before it turns; one row of `head_dim` factors.
+    /// Normalises q before it turns; one row of `head_dim` factors, which all heads share, or of each head's own.
     pub q_norm: Option<Norm<B>>,
     /// The same for k.
     pub k_norm: Option<Norm<B>>,
+    /// Whether those norms are taken over all heads of q, or of k, together. Otherwise over each head.
+    pub whole_norms: bool,
 }
 
 /// Attention over the cache of the row's own sequence.

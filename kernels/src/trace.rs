@@ -148,9 +148,10 @@ impl Backend for Trace {
         layer: usize,
         rope: &Rope<Self>,
     ) -> Result<()> {
-        let Rope { pairing, dims, factor, heads, kv_heads, head_dim, frequencies, q_norm, k_norm } = rope;
+        let Rope { pairing, dims, factor, heads, kv_heads, head_dim, frequencies, q_norm, k_norm, whole_norms } = rope;
+        let by = if *whole_norms { "whole by" } else { "by" };
         let [q_norm, k_norm] = [("q", q_norm), ("k", k_norm)]
-            .map(|(of, norm)| norm.as_ref().map_or(String::new(), |norm| format!(", {of} by {}", Self::norm(norm))));
+            .map(|(of, norm)| norm.as_ref().map_or(String::new(), |norm| format!(", {of} {by} {}", Self::norm(norm))));
         self.lines.push(format!(
             "rope_store layer {layer}: {} from {}, {heads}|{kv_heads}|{kv_heads} heads of {head_dim}, {dims} turn {pairing:?} by {} from {} factor {factor}{q_norm}{k_norm}",
             q.name, qkv.name, frequencies.name, frequencies.first
@@ -223,7 +224,8 @@ mod tests {
         let (q_norm, k_norm, frequencies) = (Some(norm(next(), None)), Some(norm(next(), None)), next());
         let mut h = next();
         let (pairing, dims, factor, heads, kv_heads, head_dim) = (Pairing::Halves, 2, 1.0, 2, 1, 4);
-        let rope = Rope { pairing, dims, factor, heads, kv_heads, head_dim, frequencies, q_norm, k_norm };
+        let whole_norms = true;
+        let rope = Rope { pairing, dims, factor, heads, kv_heads, head_dim, frequencies, q_norm, k_norm, whole_norms };
         let a = Attend { heads, kv_heads, head_dim, scale: 0.5, window: Some(8), softcap: Some(50.0) };
         let format = KvFormat::F32;
         let mut kv = trace.pages(PageLayout { pages: 1, layers: 1, kv_heads, head_dim, format }).unwrap();
@@ -254,7 +256,7 @@ run 0 rows, 0 logits
 embed b0[2x4] = 2 * table or a row of b1[2x4]
 norm b1[2x4] Add Rms norm b2[2x4] + bias eps 1e-6 of b0[2x4]
 experts b0[2x4] Add 1 of 2 by b1[2x4], factors sum to 1, the last down * Glu(Silu) up, shared back * Glu(Silu) both * Rms norm b2[2x4] + bias eps 1e-6 of it, through b7[2x4]
-rope_store layer 0: b1[2x4] from b0[2x4], 2|1|1 heads of 4, 2 turn Halves by b6[2x4] from 0 factor 1, q by Rms norm b4[2x4] eps 1e-6, k by Rms norm b5[2x4] eps 1e-6
+rope_store layer 0: b1[2x4] from b0[2x4], 2|1|1 heads of 4, 2 turn Halves by b6[2x4] from 0 factor 1, q whole by Rms norm b4[2x4] eps 1e-6, k whole by Rms norm b5[2x4] eps 1e-6
 attend layer 0: b1[2x4] from b0[2x4] scale 0.5 window 8 softcap 50
 attend_all b1[2x4] from b0[2x4], 2|1|1 heads of 4, scale 0.5 window all
 softcap b1[2x4] at 30, logits rows

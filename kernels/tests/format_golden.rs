@@ -4,7 +4,7 @@ use nano_kernels::Format;
 use nano_kernels::format::{bf16_to_f32, dequantize_row, f16_to_f32, f32_to_bf16, f32_to_f16, quantize_row};
 use std::path::Path;
 
-const ALL: [Format; 15] = [
+const ALL: [Format; 26] = [
     Format::F32,
     Format::F16,
     Format::Bf16,
@@ -20,6 +20,17 @@ const ALL: [Format; 15] = [
     Format::Q5K,
     Format::Q8K,
     Format::Iq4Nl,
+    Format::Iq4Xs,
+    Format::Iq3S,
+    Format::Iq3Xxs,
+    Format::Iq2S,
+    Format::Iq2Xs,
+    Format::Iq2Xxs,
+    Format::Iq1M,
+    Format::Iq1S,
+    Format::Tq1_0,
+    Format::Tq2_0,
+    Format::Mxfp4,
 ];
 
 fn golden(name: &str) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! A decoder from its parts: what `load.rs` found, with the options that the table asks for.
 
 use crate::decoder::{self, Decoder, Layer, Room};
-use crate::spec::{LayerRope, Spec};
+use crate::spec::{HeadNorms, LayerRope, Spec};
 use crate::{LoadOptions, Result, RopeSpec};
 use nano_kernels::{After, Attend, Backend, Experts, Linear, Norm, Precision, Rope};
 use std::collections::BTreeMap;
@@ -152,6 +152,7 @@ impl<B: Backend> Assembler<'_, B> {
             head_dim: spec.head_dim,
             q_norm: self.opt_norm(q_norm)?,
             k_norm: self.opt_norm(k_norm)?,
+            whole_norms: spec.head_norms == HeadNorms::Whole,
         })
     }
 

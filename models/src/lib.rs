@@ -12,6 +12,7 @@ mod load;
 mod names;
 mod quantization;
 mod rope;
+mod shapes;
 mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -26,5 +27,5 @@ pub use load::{LoadOptions, Plan, Progress, plan};
 pub use names::{Name, Role};
 pub use quantization::Quantization;
 pub use rope::{RopeScaling, RopeSpec};
-pub use spec::{ExpertSpec, LayerRope, LayerSpec, Spec};
+pub use spec::{ExpertSpec, HeadNorms, LayerRope, LayerSpec, Spec};
 pub use tokenizer::{Control, Detokenizer, GgufVocab, HfVocab, Tokenizer};

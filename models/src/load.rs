@@ -2,7 +2,7 @@
 //! what is read together, and refuses what is left over. One tensor is in host memory at a time. How the parts become a
 //! decoder is in `assemble.rs`.
 
-mod experts;
+pub mod experts;
 mod plan;
 
 pub use plan::{Plan, plan};
@@ -10,7 +10,8 @@ pub use plan::{Plan, plan};
 use crate::assemble::{Block, Mlp, Parts, Product, Scale};
 use crate::decoder::Decoder;
 use crate::names::{self, Role};
-use crate::spec::Spec;
+use crate::shapes::{DOWN, GATED, HEAD, OUT, PLAIN, QKV, Stack, name, pieces, roles, shape};
+use crate::spec::{HeadNorms, Spec};
 use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
@@ -36,65 +37,6 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes of all its tensors.
     pub total_bytes: u64,
-}
-
-/// Matrices of a layer that are stacked and read together; the last is what the others are called where a file has them
-/// as one.
-type Stack = (&'static [Role], Option<Role>);
-const QKV: Stack = (&[Role::Q, Role::K, Role::V], Some(Role::Qkv));
-const OUT: Stack = (&[Role::Out], None);
-const GATED: Stack = (&[Role::Gate, Role::Up], Some(Role::GateUp));
-const PLAIN: Stack = (&[Role::Up], None);
-const DOWN: Stack = (&[Role::Down], None);
-
-/// The stacks of a layer; one with experts has only the first two.
-fn stacks(spec: &Spec, layer: usize) -> Vec<Stack> {
-    let mlp = [if spec.gated { GATED } else { PLAIN }, DOWN];
-    [QKV, OUT].into_iter().chain(mlp.into_iter().filter(|_| !spec.each[layer].sparse)).collect()
-}
-
-/// What this checkpoint calls a role's `weight` or `bias`, or would.
-fn name(checkpoint: &dyn Checkpoint, spec: &Spec, role: Role, layer: usize, part: &str) -> Option<String> {
-    let (names, container) = (spec.arch.names, checkpoint.container());
-    let mut there = names::all(names, container, role, layer, part).filter(|name| checkpoint.info(name).is_some());
-    there.next().or_else(|| names::name(names, container, role, layer, part))
-}
-
-/// The roles of a stack as this checkpoint has them: one by one, or all in one.
-fn roles(checkpoint: &dyn Checkpoint, spec: &Spec, (parts, whole): Stack, layer: usize) -> Vec<Role> {
-    let names = spec.arch.names;
-    let has = |role| {
-        let name = name(checkpoint, spec, role, layer, "weight");
-        name.is_some_and(|name| checkpoint.info(&name).is_some())
-    };
-    match whole.filter(|whole| names::has(names, *whole)) {
-        Some(whole) if has(whole) || !has(parts[0]) => vec![whole],
-        _ => parts.to_vec(),
-    }
-}
-
-/// Rows and columns that a role's weight must have.
-fn shape(spec: &Spec, role: Role) -> (usize, usize) {
-    let (q, kv) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
-    match role {
-        Role::Embed | Role::Head => (spec.vocab, spec.dim),
-        Role::Norm | Role::AttendNorm | Role::AttendPost | Role::MlpNorm | Role::MlpPost => (1, spec.dim),
-        Role::QNorm | Role::KNorm => (1, spec.head_dim),
-        Role::RopeFactors => (1, spec.rope.dims / 2),
-        Role::Qkv => (spec.qkv(), spec.dim),
-        Role::Q => (q, spec.dim),
-        Role::K | Role::V => (kv, spec.dim),
-        Role::Out => (spec.dim, q),
-        Role::GateUp => (2 * spec.hidden, spec.dim),
-        Role::Gate | Role::Up => (spec.hidden, spec.dim),
-        Role::Down => (spec.dim, spec.hidden),
-        role => experts::shape(spec.experts.unwrap_or_default(), spec.dim, role),
-    }
-}
-
-/// How many equal parts of a backend's weight a role's matrix makes: a gate and its up are told apart.
-fn pieces(role: Role) -> usize {
-    if role == Role::GateUp { 2 } else { 1 }
 }
 
 /// The format in which backend `B` will hold a tensor.
@@ -204,7 +146,7 @@ impl<B: Backend> Loader<'_, B> {
     /// The parts of a block.
     fn block(&mut self, layer: usize) -> Result<Block<B>> {
         let attend_norm = self.norm(Role::AttendNorm, layer)?;
-        let [q_norm, k_norm] = [self.norm(Role::QNorm, layer)?, self.norm(Role::KNorm, layer)?];
+        let [q_norm, k_norm] = [self.head_norm(Role::QNorm, layer)?, self.head_norm(Role::KNorm, layer)?];
         let attend_post = self.norm(Role::AttendPost, layer)?;
         let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
         let mlp_post = self.norm(Role::MlpPost, layer)?;
@@ -231,12 +173,34 @@ impl<B: Backend> Loader<'_, B> {
         self.needed_norm(role, layer).map(Some)
     }
 
+    /// A norm of q or k; some files have one tensor for each head.
+    fn head_norm(&mut self, role: Role, layer: usize) -> Result<Option<Scale>> {
+        let name = self.name(role, layer, "weight").unwrap_or_default();
+        match self.spec.head_norms {
+            HeadNorms::None => return Ok(None),
+            HeadNorms::Own if name.contains(HEAD) => {}
+            _ => return self.needed_norm(role, layer).map(Some),
+        }
+        let (heads, head_dim) = shape(self.spec, role);
+        let mut weight = Vec::new();
+        for head in 0..heads {
+            let name = name.replace(HEAD, &head.to_string());
+            let values = self.take(&name, (1, head_dim))?.map(|tensor| tensor.to_f32());
+            weight.extend(values.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?);
+            self.done(&name);
+        }
+        Ok(Some(Scale { weight, bias: None }))
+    }
+
     fn needed_norm(&mut self, role: Role, layer: usize) -> Result<Scale> {
         let mut weight = self.vector(role, layer, "weight", true)?.unwrap_or_default();
         weight.iter_mut().for_each(|w| *w += self.spec.norm_plus);
         let bias = match self.spec.norm {
             NormKind::Rms => None,
-            NormKind::Layer => self.vector(role, layer, "bias", true)?,
+            NormKind::Layer => {
+                let needed = !matches!(role, Role::QNorm | Role::KNorm);
+                self.vector(role, layer, "bias", needed)?
+            }
         };
         Ok(Scale { weight, bias })
     }

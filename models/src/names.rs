@@ -87,6 +87,18 @@ pub const HEAD_NORMS: &[Name] = &[
     (Role::KNorm, "model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm"),
 ];
 
+/// Norms of the heads of q and k that are each head's own: StableLM's. `{head}` stands for the head.
+pub const OWN_NORMS: &[Name] = &[
+    (Role::QNorm, "model.layers.{}.self_attn.q_layernorm.norms.{head}", "blk.{}.attn_q_norm"),
+    (Role::KNorm, "model.layers.{}.self_attn.k_layernorm.norms.{head}", "blk.{}.attn_k_norm"),
+];
+
+/// Norms of what attention and MLP add.
+pub const POST_NORMS: &[Name] = &[
+    (Role::AttendPost, "model.layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm"),
+    (Role::MlpPost, "model.layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm"),
+];
+
 /// Projections that are one matrix.
 pub const FUSED: &[Name] = &[
     (Role::Qkv, "model.layers.{}.self_attn.qkv_proj", "blk.{}.attn_qkv"),

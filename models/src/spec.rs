@@ -32,6 +32,8 @@ pub struct Spec {
     pub norm_eps: f32,
     /// Added to all weights of norms as they are stored: 1 where the file holds w of a factor 1 + w.
     pub norm_plus: f32,
+    /// Norms of q and k.
+    pub head_norms: HeadNorms,
     /// The MLP's activation.
     pub act: Act,
     /// Whether the MLP has a gate.
@@ -58,6 +60,19 @@ pub struct Spec {
     pub logit_cap: Option<f32>,
     /// Whether the head is the embedding.
     pub tied: bool,
+}
+
+/// Norms of q and k, before they turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorms {
+    /// There are none.
+    None,
+    /// Of each head, with the same factors for all.
+    Shared,
+    /// Of each head, with its own factors.
+    Own,
+    /// Of all heads together.
+    Whole,
 }
 
 /// What differs from layer to layer.

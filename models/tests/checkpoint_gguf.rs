@@ -114,7 +114,7 @@ fn wrong_metadata() {
         (writer().value("a", GgufValue::Raw(9, deep)), "a has lists within lists more than 4 deep"),
         (GgufWriter::bare(), "m.gguf: general.architecture is missing"),
         (GgufWriter::bare().value("general.architecture", 1u32), "general.architecture is 1; a text is needed"),
-        (writer().value("split.count", GgufValue::U16(3)), "one of 3 parts of a split model"),
+        (writer().value("split.count", GgufValue::U16(3)), "one of 3 parts of a model"),
         (writer().value(&"k".repeat(65_536), 1u32), "a text of 65536 bytes where at most 65535"),
     ] {
         let error = error(writer.bytes());
@@ -147,14 +147,14 @@ fn wrong_tensors() {
         (odd(&[], 0, None), "has 0 dimensions; 1 to 4"),
         (odd(&[1; 5], 0, None), "has 5 dimensions; 1 to 4"),
         (odd(&[2, 8], 8, None), "its rows of 8 values are no whole number of Q8_0 blocks of 32"),
-        (odd(&[2, 8], 16, None), "its type 16 (IQ2_XXS) is not supported; supported are F32 F16"),
-        (odd(&[2, 8], 999, None), "its type 999 (unknown) is not supported"),
+        (odd(&[2, 8], 9, None), "its type 9 (Q8_1) is not supported; supported are F32 F16"),
+        (odd(&[2, 8], 999, None), "its type 999 does not exist; supported are F32 F16"),
         (writer().tensor(tensor(&"n".repeat(1025))), "a text of 1025 bytes where at most 1024"),
     ] {
         let error = error(writer.bytes());
         assert!(error.starts_with("m.gguf: tensor ") && error.contains(says), "{error}");
     }
-    let named = error(odd(&[2, 8], 16, None).bytes());
+    let named = error(odd(&[2, 8], 999, None).bytes());
     assert!(named.starts_with("m.gguf: tensor w: "), "{named}");
 }
 
@@ -249,4 +249,62 @@ fn a_whole_small_model_survives_random_damage() {
         }
     }
     assert!(refused > 10, "{refused}");
+}
+
+/// A part of a model: `no` counts from 0. The first has the metadata.
+fn part(no: u16, count: u16, tensors: &[&str]) -> GgufWriter {
+    let w = if no == 0 { writer().value("llama.block_count", 7u32) } else { GgufWriter::bare() };
+    let w = w.value("split.no", GgufValue::U16(no)).value("split.count", GgufValue::U16(count));
+    let w = w.value("split.tensors.count", GgufValue::I32(3));
+    tensors
+        .iter()
+        .enumerate()
+        .fold(w, |w, (i, name)| w.tensor(TestTensor::f32(name, &[1, 2], &[f32::from(no), i as f32])))
+}
+
+/// A folder with these parts under their proper names.
+fn parts(count: usize, parts: &[(usize, GgufWriter)]) -> TempDir {
+    let dir = TempDir::new("parts");
+    for (at, part) in parts {
+        std::fs::write(dir.path().join(format!("m-{at:05}-of-{count:05}.gguf")), part.bytes()).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn any_part_opens_the_whole_model() {
+    let dir = parts(3, &[(1, part(0, 3, &[])), (2, part(1, 3, &["a", "b"])), (3, part(2, 3, &["c"]))]);
+    for path in ["", "m-00001-of-00003.gguf", "m-00003-of-00003.gguf"] {
+        let checkpoint = open(&dir.path().join(path)).unwrap();
+        assert_eq!(checkpoint.names(), ["a", "b", "c"]);
+        assert_eq!(checkpoint.tensor("b").unwrap().unwrap().to_f32(), [1.0, 1.0]);
+        assert_eq!(checkpoint.tensor("c").unwrap().unwrap().to_f32(), [2.0, 0.0]);
+        assert_eq!(checkpoint.config().usize("", "block_count").unwrap(), 7);
+    }
+}
+
+#[test]
+fn wrong_parts() {
+    let (a, b) = (part(0, 2, &["a"]), part(1, 2, &["b", "c"]));
+    for (dir, says) in [
+        (parts(2, &[(1, a.clone())]), "of which 1 are not beside it, m-00002-of-00002.gguf first"),
+        (parts(2, &[(2, b.clone())]), "of which 1 are not beside it, m-00001-of-00002.gguf first"),
+        (
+            parts(3, &[(1, a.clone())]),
+            "is one of 2 parts of a model, and its name does not end in -00001-of-00002.gguf",
+        ),
+        (parts(2, &[(1, b.clone()), (2, b.clone())]), "m-00001-of-00002.gguf: says that it is part 2 of 2"),
+        (parts(2, &[(1, a.clone()), (2, part(1, 3, &[]))]), "m-00002-of-00002.gguf: says that it is part 2 of 3"),
+        (parts(2, &[(1, a.clone()), (2, a.clone())]), "m-00002-of-00002.gguf: says that it is part 1 of 2"),
+        (parts(2, &[(1, a.clone()), (2, writer())]), "m-00002-of-00002.gguf: says that it is part 1 of 1"),
+        (
+            parts(2, &[(1, a.clone()), (2, part(1, 2, &["a"]))]),
+            "m-00002-of-00002.gguf: tensor a: is in an earlier part",
+        ),
+        (parts(2, &[(1, a.clone()), (2, part(1, 2, &["b"]))]), "hold 2 tensors where 3 are announced"),
+        (parts(1, &[(1, part(0, 60_000, &[]))]), "split.count is 60000; at most 4096"),
+    ] {
+        let error = open(dir.path()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }

@@ -52,8 +52,8 @@ fn missing_weights() {
         error(base()),
         "DIR: holds config.json and no weights (model.safetensors or model.safetensors.index.json)"
     );
-    let error = error(base().file("pytorch_model.bin", "x"));
-    assert!(error.ends_with("; pytorch_model.bin is there, which is not read"), "{error}");
+    let error = error(base().file("consolidated.00.pth", "x"));
+    assert!(error.ends_with("; consolidated.00.pth is there, which is not read"), "{error}");
 }
 
 #[test]

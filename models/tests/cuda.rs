@@ -122,7 +122,7 @@ fn emulated_kernels_give_the_authors_logits() {
     for name in all() {
         logits(&name, 2, &|| emulator(80, 0));
     }
-    for name in ["plain", "bias", "mqa", "window", "odd-rows"] {
+    for name in ["plain", "bias", "mqa", "window", "odd-rows", "olmo2", "phi2"] {
         logits(name, 2, &|| emulator(72, 0));
     }
 }
@@ -152,7 +152,7 @@ fn emulated_recordings_are_the_steps() {
 #[test]
 fn the_shipped_ptx_gives_the_authors_logits() {
     for capability in [87, 72] {
-        for name in ["plain", "window"] {
+        for name in ["plain", "window", "olmo2", "gemma2"] {
             logits(name, 1, &|| Interpreter::new(capability).unwrap());
         }
     }

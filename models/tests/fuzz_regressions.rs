@@ -74,6 +74,13 @@ fn shard() {
 }
 
 #[test]
+fn torch() {
+    assert!(kept("torch", fuzz::torch) > 0);
+    mutated(include_bytes!("goldens/torch/tensors.bin"), 5000, fuzz::torch);
+    mutated(include_bytes!("../fuzz/regressions/torch/good"), 5000, fuzz::torch);
+}
+
+#[test]
 fn index() {
     assert!(kept("index", fuzz::index) > 0);
     let seed =

@@ -48,6 +48,24 @@ fn a_gguf_is_downloaded_once_into_the_standard_layout() {
 }
 
 #[test]
+fn a_split_gguf_is_downloaded_with_all_its_parts() {
+    let cache = TempDir::new("hub");
+    let names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    let server = StandIn::new("org/name").file(names[0], b"one").file(names[1], b"two").start();
+    let hub = hub(&cache, &server);
+    let path = fetch(&hub, "org/name").unwrap();
+    assert!(path.ends_with(names[0]) && path.with_file_name(names[1]).is_file());
+    let before = server.requests().len();
+    assert_eq!(fetch(&hub, &format!("org/name:{}", names[1])).unwrap(), path.with_file_name(names[1]));
+    assert_eq!(server.requests().len(), before);
+    // A part goes missing: the model is not complete any more.
+    std::fs::remove_file(path.with_file_name(names[1])).unwrap();
+    assert_eq!(hub.cached(&id("org/name")), None);
+    assert_eq!(fetch(&hub, "org/name").unwrap(), path);
+    assert!(path.with_file_name(names[1]).is_file());
+}
+
+#[test]
 fn a_folder_is_downloaded_with_all_its_shards_and_nothing_else() {
     let cache = TempDir::new("hub");
     let mut server = StandIn::new("org/name").file("onnx/model.onnx", b"x").file("pytorch_model.bin", b"x");

@@ -43,6 +43,8 @@ const NAMES: &[&str] = &[
     "granite",
     "stablelm",
     "stablelm-parallel",
+    "stablelm-12b",
+    "olmo2",
 ];
 
 #[test]

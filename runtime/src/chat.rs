@@ -27,7 +27,8 @@ pub struct ChatOptions {
     pub overflow: Overflow,
     /// Functions that the model may call in the middle of a reply.
     pub functions: BotFunctions,
-    /// Tools that the model may call between replies: see [`ChatHistory::set_tools`].
+    /// Tools that the model may call between replies: see [`ChatHistory::set_tools`]. Functions for the middle of a reply
+    /// are looked for in all that the model writes, calls of tools included: offer a function in one way or the other.
     pub tools: Vec<Value>,
     /// How the model writes calls and reasoning, in place of what its template or vocabulary says.
     pub tool_format: Option<ToolFormat>,

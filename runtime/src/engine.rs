@@ -46,6 +46,12 @@ pub trait Engine: Send + Sync {
     /// server could say exactly, an estimate.
     fn prompt_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize>;
 
+    /// The same, without delay where that can be had, perhaps less exact: what a chat asks where its messages may exceed
+    /// the context.
+    fn estimated_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize> {
+        self.prompt_len(messages, tools)
+    }
+
     /// Starts an answer: an assistant's message that follows the last of the request's.
     fn stream(&self, request: &Request) -> Result<Box<dyn Answer>>;
 

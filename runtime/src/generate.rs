@@ -40,7 +40,8 @@ pub struct GenerateOptions {
     /// there are none.
     pub functions: BotFunctions,
     /// What the reply must look like. It comes before everything else that changes what is drawn. A reply that is complete
-    /// by it ends, whatever `min_new_tokens` and `ignore_eos` say.
+    /// by it ends, whatever `min_new_tokens` and `ignore_eos` say. In a round it holds for every answer, so that tools are
+    /// called only if it admits calls.
     pub constraint: Option<Constraint>,
     /// Whether the tools that a conversation offers are called in this reply.
     pub tool_choice: ToolChoice,

@@ -73,15 +73,15 @@ impl Shared {
         Ok(chat)
     }
 
-    /// A conversation to answer this prompt with: one that is kept, a copy of one, or a new one.
-    fn take(&self, blank: ChatHistory, prompt: &str) -> ChatHistory {
+    /// A conversation to answer this prompt with: one that is not kept any more (`true`), a copy of one, or a new one.
+    fn take(&self, blank: ChatHistory, prompt: &str) -> (ChatHistory, bool) {
         let mut kept = lock(&self.kept);
         let fed = |chat: &ChatHistory| chat.fed(prompt);
         let best = kept.iter().map(fed).enumerate().max_by_key(|(_, fed)| fed.tokens);
         match best {
-            Some((index, Fed { tokens: 1.., whole: true })) => kept.remove(index),
-            Some((index, Fed { tokens: 1.., .. })) => kept[index].fork(),
-            _ => blank,
+            Some((index, Fed { tokens: 1.., whole: true })) => (kept.remove(index), true),
+            Some((index, Fed { tokens: 1.., .. })) => (kept[index].fork(), false),
+            _ => (blank, false),
         }
     }
 
@@ -93,9 +93,10 @@ impl Shared {
         }
     }
 
+    /// Keeps a conversation that something was fed to.
     fn keep(&self, chat: ChatHistory) {
         let mut kept = lock(&self.kept);
-        if self.most > 0 {
+        if self.most > 0 && chat.num_rows() > 0 {
             kept.push(chat);
         }
         if kept.len() > self.most {
@@ -114,7 +115,11 @@ impl Engine for LocalEngine {
     }
 
     fn prompt_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize> {
-        let (prompt, _) = self.0.blank(messages, tools)?.next_prompt()?;
+        if messages.is_empty() {
+            return Err(Error::NoMessage);
+        }
+        let blank = self.0.blank(messages, tools)?;
+        let (prompt, _) = blank.follow(&blank.state.segments)?;
         Ok(prompt.segments.len())
     }
 
@@ -122,18 +127,25 @@ impl Engine for LocalEngine {
         let Request { messages, tools, options } = request;
         let blank = self.0.blank(messages, tools)?;
         let text = blank.render(messages, true)?;
-        let mut chat = self.0.take(blank, &text);
+        let (mut chat, taken) = self.0.take(blank, &text);
         chat.set_tools(tools.clone())?;
         let before = Before::All(Box::new(chat.state.clone()));
         chat.put_messages(messages.clone());
-        // What cannot be a prompt is an error further down.
-        let new = chat.next_prompt().map_or(0, |(prompt, _)| prompt.segments.len() - prompt.kept);
-        let reply = options.max_new_tokens.min(self.max_context_size());
-        self.0.make_room(new + reply + PAGE_ROWS);
+        let context = self.max_context_size();
+        // What cannot be a prompt is an error further down: nothing has to go for it.
+        if let Ok((prompt, _)) = chat.next_prompt()
+            && prompt.segments.len() < context
+        {
+            let new = prompt.segments.len() - prompt.kept;
+            self.0.make_room(new + options.max_new_tokens.min(context) + PAGE_ROWS);
+        }
         let reply = match chat.begin(options, before) {
             Ok(reply) => reply,
             Err(error) => {
-                self.0.keep(chat);
+                // Of a copy, the original is there.
+                if taken {
+                    self.0.keep(chat);
+                }
                 return Err(error);
             }
         };

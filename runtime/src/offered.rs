@@ -2,13 +2,14 @@
 //! vocabulary speaks of, or in JSON that the model is told of in words.
 
 use crate::chat::ChatHistory;
-use crate::reading::{Reader, Reading};
+use crate::prompt::hide_strings;
+use crate::reading::{Reader, Reading, next_number};
 use crate::tools::{self, ToolFormat};
 use crate::transcript::Told;
 use crate::{Error, GenerateOptions, Map, Result, ToolChoice, Value};
 use nano_models::{Control, Tokenizer};
 use nano_templates::{Message, Template, Vars};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Closes a call. Templates made for one call a reply end the reply with it.
 const CALL_END: &str = "</tool_call>";
@@ -21,8 +22,10 @@ pub(crate) struct Offered {
     pub(crate) reader: Option<Reader>,
     /// What the model is told where its template cannot tell it.
     pub(crate) told: Option<String>,
-    /// The template knows no calls and no results.
-    pub(crate) translated: bool,
+    /// The template knows no calls and no results: those that there are, of tools that may be gone, are told in this format.
+    pub(crate) translated: Option<ToolFormat>,
+    /// Calls of all of them can be forced.
+    enforceable: OnceLock<()>,
 }
 
 impl ChatHistory {
@@ -67,19 +70,19 @@ impl ChatHistory {
             schemas.insert(name.to_owned(), parameters);
         }
         let mut offered = Offered::default();
+        let knows = self.template.knows_tools(&self.vars);
+        let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
+        let spoken = match known {
+            Some(format) if knows.tools || knows.results || self.format.is_some() || in_words(format) => format,
+            _ => ToolFormat::Json,
+        };
+        offered.translated = (!knows.results).then_some(spoken);
         let format = if tools.is_empty() {
             let thinks = || source.contains("<think>") || has_token("<think>");
             known.filter(|format| format.has_reasoning()).or_else(|| thinks().then_some(ToolFormat::Json))
         } else {
-            let knows = self.template.knows_tools(&self.vars);
-            offered.translated = !knows.results;
-            let in_words = |format| matches!(format, ToolFormat::Json | ToolFormat::Gemma);
-            let format = match known {
-                Some(format) if knows.tools || self.format.is_some() || in_words(format) => format,
-                _ => ToolFormat::Json,
-            };
-            offered.told = (!knows.tools).then(|| tools::told(format, &tools));
-            Some(format)
+            offered.told = (!knows.tools).then(|| tools::told(spoken, &tools));
+            Some(spoken)
         };
         offered.reader =
             format.map(|format| Reader { format, schemas: Arc::new(schemas), ends: self.turn_ends(tokenizer) });
@@ -103,13 +106,20 @@ impl ChatHistory {
 
     /// Puts what the model is told of its tools into messages, where the template cannot.
     pub(crate) fn speak_of_tools(&self, messages: &mut Vec<Message>, vars: &mut Vars) {
-        let Offered { tools, reader, told, translated } = &self.offered;
-        let Some(format) = reader.as_ref().map(|reader| reader.format).filter(|_| !tools.is_empty()) else { return };
-        if *translated {
-            *messages = tools::translate(messages, format);
+        let Offered { tools, told, translated, .. } = &self.offered;
+        if let Some(format) = translated
+            && messages.iter().any(|message| message.role == "tool" || message.tool_calls.is_some())
+        {
+            *messages = tools::translate(messages, *format);
         }
         match told {
-            None => vars.tools = Some(Value::Array(tools.clone())),
+            None if tools.is_empty() => {}
+            None => {
+                // What is said of a tool may come from anywhere.
+                let mut tools = Value::Array(tools.clone());
+                hide_strings(&mut tools, &|text: &mut String| *text = self.model.tokenizer().hide_control(text));
+                vars.tools = Some(tools);
+            }
             Some(told) => {
                 let told = self.model.tokenizer().hide_control(told);
                 match messages.first_mut() {
@@ -146,6 +156,8 @@ impl ChatHistory {
         told.spelled = true;
         let tokenizer = self.model.tokenizer();
         let has_token = |text: &str| has_token(tokenizer, text);
+        // What is held to a form is the answer from its first token on, even where the prompt opens reasoning.
+        let before = if options.constraint.is_none() { prompt } else { "" };
         if !tools.is_empty() {
             match choice {
                 ToolChoice::Auto => {}
@@ -162,12 +174,20 @@ impl ChatHistory {
                             need: "it goes with no constraint and no reply prefix: leave those out, or the choice",
                         });
                     }
-                    options.constraint = Some(reader.format.forced(tools, choice, inside, has_token)?);
+                    let control = |text: &str| token(tokenizer, text).filter(|&id| is_control(tokenizer, id));
+                    let constraint = reader.format.forced(tools, choice, inside, control)?;
+                    if self.offered.enforceable.get().is_none() {
+                        tools::try_schemas(tools, choice, |schema| self.model.check_constraint(schema))?;
+                        if *choice == ToolChoice::Required {
+                            self.offered.enforceable.get_or_init(|| ());
+                        }
+                    }
+                    options.constraint = Some(constraint);
                 }
             }
         }
-        let called = self.state.messages.iter().filter_map(|m| m.tool_calls.as_ref()).map(Vec::len).sum();
-        Ok((told, Some(reader.read(prompt, options.tool_choice != ToolChoice::None, called))))
+        let calls = self.state.messages.iter().flat_map(|m| m.tool_calls.iter().flatten());
+        Ok((told, Some(reader.read(before, options.tool_choice != ToolChoice::None, next_number(calls)))))
     }
 
     fn check_choice(&self, choice: &ToolChoice) -> Result<()> {
@@ -204,6 +224,11 @@ fn token(tokenizer: &Tokenizer, text: &str) -> Option<u32> {
         [token] => Some(token),
         _ => None,
     }
+}
+
+/// Whether grammars see a token as no text.
+fn is_control(tokenizer: &Tokenizer, id: u32) -> bool {
+    tokenizer.is_control(id) || tokenizer.stop().contains(&id)
 }
 
 fn has_token(tokenizer: &Tokenizer, text: &str) -> bool {

@@ -112,7 +112,7 @@ impl ChatHistory {
 }
 
 /// Hides in all strings of a value.
-fn hide_strings(value: &mut Value, hide: &impl Fn(&mut String)) {
+pub(crate) fn hide_strings(value: &mut Value, hide: &impl Fn(&mut String)) {
     match value {
         Value::String(text) => hide(text),
         Value::Array(values) => values.iter_mut().for_each(|v| hide_strings(v, hide)),

@@ -19,17 +19,17 @@ pub(crate) struct Reader {
 /// A reply that is being read.
 pub(crate) struct Reading {
     parser: StreamParser,
-    /// Calls made before it in the conversation.
-    called: usize,
+    /// The number of its first call.
+    first: usize,
     text: String,
     reasoning: String,
     calls: Vec<ToolCall>,
 }
 
 impl Reader {
-    /// Reads the reply to a prompt; `called` calls were made before it.
-    pub(crate) fn read(&self, prompt: &str, calls: bool, called: usize) -> Reading {
-        Reading { called, ..self.reading(prompt, calls) }
+    /// Reads the reply to a prompt; `first` is the number of its first call.
+    pub(crate) fn read(&self, prompt: &str, calls: bool, first: usize) -> Reading {
+        Reading { first, ..self.reading(prompt, calls) }
     }
 
     fn reading(&self, prompt: &str, calls: bool) -> Reading {
@@ -39,7 +39,7 @@ impl Reader {
             calls: calls && !self.schemas.is_empty(),
         };
         let (text, reasoning, calls) = (String::new(), String::new(), Vec::new());
-        Reading { parser: StreamParser::new(self.format, options), called: 0, text, reasoning, calls }
+        Reading { parser: StreamParser::new(self.format, options), first: 0, text, reasoning, calls }
     }
 
     /// How much of `rest` is the message that the model wrote as `said`, both after the text `before`: up to the end of
@@ -87,7 +87,7 @@ impl Reading {
                 Event::Reasoning(text)
             }
             Piece::Call(mut call) => {
-                let number = self.called + self.calls.len();
+                let number = self.first + self.calls.len();
                 call.id.get_or_insert_with(|| call_id(number));
                 self.calls.push(call.clone());
                 Event::ToolCall(Box::new(call))
@@ -112,4 +112,14 @@ pub(crate) fn message(text: String, reasoning: &str, calls: &[ToolCall]) -> Mess
 /// A name for a call that was given none: nine letters and digits, which is what the templates of Mistral ask for.
 pub(crate) fn call_id(number: usize) -> String {
     format!("call{:05}", number % 100_000)
+}
+
+/// The number that follows those of these calls. Their count would not do: of a conversation that lost its oldest ones,
+/// another call has that number.
+pub(crate) fn next_number<'a>(calls: impl Iterator<Item = &'a Value>) -> usize {
+    let number = |call: &Value| {
+        let digits = call["id"].as_str()?.strip_prefix("call")?;
+        digits.parse::<usize>().ok().filter(|_| digits.len() == 5)
+    };
+    calls.filter_map(number).max().map_or(0, |last| last + 1)
 }

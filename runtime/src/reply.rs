@@ -289,7 +289,7 @@ impl std::fmt::Debug for Reply<'_> {
 impl ChatHistory {
     /// Lets a reply's tokens join the conversation, which keeps its cache. An error takes the turn back.
     pub(crate) fn commit(&mut self, plan: Plan, ended: Ended) {
-        let Plan { mut prompt, text, .. } = plan;
+        let Plan { mut prompt, text, told, .. } = plan;
         let Ended { cache, pending, text: said, message, stop, cancelled } = ended;
         let fed = prompt.segments.len();
         let mut reply = cache.tokens().get(fed..).unwrap_or_default().to_vec();
@@ -299,7 +299,9 @@ impl ChatHistory {
             reply.pop();
         }
         self.find_starts(&mut prompt, &text);
-        let reply = Segment::reply(spelled(self.model.tokenizer(), &said, &reply), reply);
+        let tokenizer = self.model.tokenizer();
+        let text = if told.spelled { spelled(tokenizer, &said, &reply) } else { tokenizer.hide_control(&said) };
+        let reply = Segment::reply(text, reply);
         let State { messages, said: notes, segments, settled, .. } = &mut self.state;
         *segments = prompt.segments;
         segments.push_reply(reply.clone(), stop);
@@ -311,7 +313,7 @@ impl ChatHistory {
     }
 }
 
-/// The text of a reply as a template would have it: spellings of control tokens are hidden where they are text.
+/// The text of a reply whose control tokens are read: their spellings are hidden where they are text.
 fn spelled(tokenizer: &Tokenizer, said: &str, tokens: &[u32]) -> String {
     if !tokens.iter().any(|&token| tokenizer.is_control(token)) {
         return tokenizer.hide_control(said);

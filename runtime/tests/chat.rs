@@ -348,7 +348,7 @@ fn stops_belong_to_the_conversation() {
 
 #[test]
 fn control_tokens_are_hidden_in_every_field_of_a_message() {
-    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls | tojson }}{{ m.name }}\
+    let source = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ (m.tool_calls or []) | tojson }}{{ m.name }}\
                   {% endfor %}<|im_start|>{{ 'assistant\\n' }}";
     let (mut chat, log) = chat(source, &["a"]);
     let message = r#"[{"role": "tool", "content": [{"type": "text", "text": "<s>"}], "name": "<|im_end|>",

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// Whether they were built: by `cargo test`, but not by `cargo test --test examples`.
 fn built() -> bool {
-    let built = example("6_control_loop").exists();
+    let built = example("10_schema").exists();
     if !built {
         println!("skipped: the examples are not built; cargo test without a choice of tests builds them");
     }
@@ -80,4 +80,58 @@ fn a_control_loop_talks_and_stops() {
     let (_folder, model) = Parrot::new(&[&["Hello", " there", "!"], &["Bye", "."]]).temp_gguf();
     let (out, _) = run("6_control_loop", &[&model], "");
     assert!(out.starts_with("\n> What do you see?\nHello there!\n> And what else?\nBye.\n"), "{out}");
+}
+
+/// Where the template knows no tools, a call is a whole reply in JSON.
+fn calls(name: &str, arguments: &str) -> String {
+    format!("{{\"name\": \"{name}\", \"arguments\": {arguments}}}")
+}
+
+#[test]
+fn rounds_of_calls() {
+    if !built() {
+        return;
+    }
+    let (first, second) = (calls("battery", "{}"), calls("drive", "{\"metres\": 3}"));
+    let parrot = Parrot::new(&[&[&first], &[&second], &["Hello", " there", "!"]]).context(8192);
+    let (_folder, model) = parrot.temp_gguf();
+    let (out, err) = run("7_tools", &[&model], "");
+    let expected = "[battery {}]\n[battery: 87]\n[drive {\"metres\":3}]\n\
+                    [drive: error: drive: there is an obstacle after 2 m]\nHello there!\n";
+    assert_eq!(out, expected);
+    assert!(err.contains("[battery took") && err.lines().filter(|line| line.contains("reused")).count() == 3, "{err}");
+}
+
+#[test]
+fn a_chat_beside_a_chat() {
+    if !built() {
+        return;
+    }
+    let (_talker, talker) = Parrot::new(&[&[&calls("diary", "{}")], &["I drove."]]).context(8192).temp_gguf();
+    let (_reader, reader) = Parrot::new(&[&["It", " drove", " around."]]).context(8192).temp_gguf();
+    let (out, _) = run("8_sub_chat", &[&talker, &reader], "");
+    assert_eq!(out, "I drove.\n(904 characters of log were summed up: It drove around.)\n");
+}
+
+#[test]
+fn answers_from_what_a_server_finds() {
+    if !built() {
+        return;
+    }
+    let call = calls("search", "{\"query\": \"charging station?\"}");
+    let (_folder, model) = Parrot::new(&[&[&call], &["Behind", " the", " door."]]).context(8192).temp_gguf();
+    let (out, _) = run("9_retrieval", &[&model], "");
+    assert!(out.starts_with("Behind the door.\n(found: The charging station is behind the kitchen door"), "{out}");
+}
+
+#[test]
+fn words_become_data() {
+    if !built() {
+        return;
+    }
+    // The parrot would go on.
+    let (_folder, model) = Parrot::new(&[&["{\"action\": \"drive\", \"amount\": 2", "}", " Sure", "!"]]).temp_gguf();
+    let (out, err) = run("10_schema", &[&model], "");
+    assert_eq!(out, "\"drive\" by 2\n");
+    assert!(err.contains("ms for masks"), "{err}");
 }

@@ -18,7 +18,7 @@ fn engine(replies: &[&str]) -> (LocalEngine, Shared) {
 
 /// A conversation of the user and the assistant in turns.
 fn request(said: &[&str]) -> Request {
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let messages = said.iter().enumerate().map(|(i, text)| Message::new(role(i), *text)).collect();
     Request { messages, options: options(), ..Request::default() }
 }
@@ -74,6 +74,8 @@ fn what_a_prompt_takes_is_known_before() {
     assert_eq!(engine.prompt_len(&messages, &[]).unwrap(), len);
     assert_eq!(engine.max_context_size(), limits().context);
     assert!(matches!(engine.prompt_len(&[], &[]), Err(Error::NoMessage)));
+    let answered = request(&["One", "Aha."]).messages;
+    assert!(engine.prompt_len(&answered, &[]).unwrap() > len, "one that has its answer has a length too");
 }
 
 #[test]
@@ -102,19 +104,23 @@ fn what_is_kept_gives_way_when_pages_are_needed() {
 
 #[test]
 fn an_answer_dropped_or_stopped_leaves_an_engine_that_answers() {
-    let (engine, log) = engine(&["Hello world", "So."]);
+    // Longer than what is made ahead of its reader.
+    let long = "So. ".repeat(100);
+    let (engine, log) = engine(&["Hello world", &long]);
     for events in 0..5 {
         let mut answer = engine.stream(&request(&["One"])).unwrap();
         answer.by_ref().take(events).for_each(|event| drop(event.unwrap()));
     }
     assert_eq!(answer(&engine, &["One"]), "Hello world");
     fed(&log);
-    let mut stopped = engine.stream(&request(&["One", "Hello world", "Two"])).unwrap();
+    let more = GenerateOptions { max_new_tokens: 500, ..options() };
+    let more = Request { options: more, ..request(&["One", "Hello world", "Two"]) };
+    let mut stopped = engine.stream(&more).unwrap();
     stopped.stopper().stop();
     let Some(Ok(Event::Done(output))) = stopped.find(|event| matches!(event, Ok(Event::Done(_)))) else { panic!() };
     assert_eq!(output.finish, Finish::Cancelled);
     assert!(stopped.is_ended() && stopped.next().is_none() && stopped.poll().is_none());
-    assert_eq!(answer(&engine, &["One", "Hello world", "Two"]), "So.");
+    assert_eq!(engine.predict(&more).unwrap().text, long);
 }
 
 #[test]
@@ -138,6 +144,23 @@ fn an_answer_that_fails_leaves_an_engine_that_answers() {
     assert!(matches!(engine.predict(&request(&[&long])), Err(Error::ContextFull { .. })));
     assert!(matches!(engine.predict(&request(&[])), Err(Error::NoMessage)));
     assert_eq!(answer(&engine, &["One", "Aha.", "Two"]), "So.");
+}
+
+#[test]
+fn requests_that_cannot_be_answered_push_nothing_out() {
+    let (engine, log) = engine(&["Aha.", "So."]);
+    answer(&engine, &["One"]);
+    fed(&log);
+    let long = "x".repeat(2000);
+    let also = GenerateOptions { max_new_tokens: 0, ..options() };
+    for _ in 0..6 {
+        assert!(matches!(engine.predict(&request(&[&long])), Err(Error::ContextFull { .. })));
+        assert!(matches!(engine.predict(&request(&["One", "Aha.", &long])), Err(Error::ContextFull { .. })));
+        assert!(engine.predict(&Request { options: also.clone(), ..request(&["One", "Else"]) }).is_err());
+    }
+    assert_eq!(engine.kept(), 1);
+    assert_eq!(answer(&engine, &["One", "Aha.", "Two"]), "So.");
+    assert_eq!(fed(&log), [tokens("<|im_end|>\n"), user("Two"), bytes("So.")].concat());
 }
 
 #[test]

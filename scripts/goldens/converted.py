@@ -2,11 +2,15 @@
 
 import logging
 import math
+import shutil
+import tempfile
+from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from . import tokenizer
 
@@ -56,6 +60,26 @@ def one_by_one(weights, kind):
 
 
 def write_gguf(path, variant, folder):
+    with tempfile.TemporaryDirectory() as temporary:
+        if variant["config"].get("qk_layernorm"):
+            folder = stacked(folder, Path(temporary) / folder.name)
+        convert(path, variant, folder)
+
+
+def stacked(folder, copy):
+    """A copy in which the norms of heads are one tensor: the converter means to stack them and loses them instead."""
+    shutil.copytree(folder, copy)
+    tensors = load_file(copy / "model.safetensors")
+    heads = {}
+    for name in [name for name in tensors if "_layernorm.norms." in name]:
+        heads.setdefault(name.split(".norms.")[0] + ".weight", []).append((int(name.split(".")[-2]), tensors.pop(name)))
+    for name, parts in heads.items():
+        tensors[name] = torch.stack([part for _, part in sorted(parts, key=lambda part: part[0])])
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    return copy
+
+
+def convert(path, variant, folder):
     """Only the vocabulary is not read by the converter."""
     logging.disable(logging.INFO)
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class

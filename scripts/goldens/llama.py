@@ -29,28 +29,34 @@ def logits_of(model, tokens):
 
 def compare_tiny(folder):
     """llama.cpp rounds activations to the weights' format, so the files are read in float32 for an exact comparison.
-    It has no sliding window for this architecture: `window` is compared as far as the window reaches."""
+    It has no sliding window for llama and phi3: they are compared as far as the window reaches. Of longrope it takes the
+    factors that the size of its cache asks for."""
     for path in sorted(folder.glob("*/model.gguf")):
         with tempfile.TemporaryDirectory() as temporary:
             copy = Path(temporary) / "model.gguf"
             window = copy_as_f32(path, copy)
-            model = load(copy, F32, 512)
+            expected = json.loads((path.parent / "expected.json").read_text())
+            size = 256 if "context" in expected else 512  # Whole 256.
+            model = load(copy, F32, size)
             worst = 0.0
-            for case in json.loads((path.parent / "expected.json").read_text())["cases"]:
-                if window is None or len(case["tokens"]) <= window:
+            for case in expected["cases"]:
+                if len(case["tokens"]) <= (window or size):
                     found = logits_of(model, case["tokens"])[-1]
                     worst = max(worst, float(np.abs(found - np.array(case["logits"])).max()) / case["logits_std"])
             model.close()
         print(f"{path.parent.name:14} largest difference from transformers: {worst:.2e} deviations")
-        assert worst < 1e-4, path
+        # Its gelu is a table in f16.
+        assert worst < (1e-2 if path.parent.name.startswith(("gemma", "phi2")) else 1e-4), path
 
 
 def copy_as_f32(path, copy):
     """Returns the sliding window, if the file has one."""
     reader = gguf.GGUFReader(path)
-    writer = gguf.GGUFWriter(copy, "llama")
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(copy, architecture)
     for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+        # A name that speaks of phi3 would make it look for tokens of that vocabulary.
+        if not field.name.startswith("GGUF.") and field.name not in ("general.architecture", "general.name"):
             of = field.types[1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(field.name, field.contents(), field.types[0], of)
     for tensor in reader.tensors:
@@ -60,8 +66,8 @@ def copy_as_f32(path, copy):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    window = reader.fields.get("llama.attention.sliding_window")
-    return int(window.contents()) if window else None
+    window = reader.fields.get(f"{architecture}.attention.sliding_window")
+    return int(window.contents()) or None if window and architecture in ("llama", "phi3") else None
 
 
 def write_smollm2(out, path):

@@ -79,7 +79,7 @@ pub struct ThreadsArg {
 /// How long conversations may become.
 #[derive(Debug, Args)]
 pub struct ContextArg {
-    /// Tokens that the conversation may hold; unless given, as many as the model and the memory allow
+    /// Tokens that the conversation may hold; unless given, as many as the model and the memory, or the server, allow
     #[arg(long, value_name = "TOKENS", value_parser = positive, allow_negative_numbers = true, help_heading = MODEL)]
     pub max_context_len: Option<usize>,
 }
@@ -184,13 +184,14 @@ pub struct FunctionArgs {
     pub function: Vec<String>,
     /// Offer them as tools: the model ends an answer with calls in its own format, gets what they return, and answers
     /// again. Without it, calls stand in the middle of replies. --engine implies it
-    #[arg(long, help_heading = FUNCTIONS)]
+    #[arg(long, visible_alias = "enable-tools", help_heading = FUNCTIONS)]
     pub tools: bool,
     /// Whether tools are called: auto, as the model likes; none; required, one or more at first; or the function of this
     /// name at first [default: auto]
     #[arg(long, value_name = "CHOICE", value_parser = tool_choice, help_heading = FUNCTIONS)]
     pub tool_choice: Option<ToolChoice>,
-    /// How the model writes calls of tools and what it thinks, where its template does not tell
+    /// How the model writes calls of tools and what it thinks, where its template does not tell: json, llama-3, mistral,
+    /// hermes, qwen, deepseek, harmony, gemma, function-gemma, gemma-4 or phi-4
     #[arg(long, value_name = "NAME", value_parser = tool_format, help_heading = FUNCTIONS)]
     pub tool_format: Option<ToolFormat>,
     /// How often in a turn the model may call tools and get what they return; then it must answer [default: 8]

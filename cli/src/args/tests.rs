@@ -3,7 +3,7 @@
 use super::*;
 use nano_kernels::KvFormat;
 use nano_models::Quantization;
-use nano_runtime::{Device, Overflow, Sampling};
+use nano_runtime::{Device, Overflow, Sampling, ToolChoice, ToolFormat};
 
 fn parsed(line: &str) -> Command {
     parse(line.split(' ').map(OsString::from)).unwrap_or_else(|e| panic!("{line}: {e}"))
@@ -84,6 +84,47 @@ fn conversation_flags() {
 }
 
 #[test]
+fn flags_of_tools() {
+    let args = chat("nano-chat -m m --function time --tools --tool-choice time --tool-format llama-3 --no-reasoning");
+    assert_eq!(args.functions.tool_choice, Some(ToolChoice::Named("time".into())));
+    assert_eq!((args.functions.tools, args.functions.tool_format), (true, Some(ToolFormat::Llama3)));
+    assert_eq!((args.no_reasoning, args.functions.max_function_rounds), (true, None));
+    assert!(chat("nano-chat -m m --function time --enable-tools").functions.tools, "as NanoLLM has it");
+    let help = command().render_long_help().to_string();
+    assert!(ToolFormat::ALL.iter().all(|format| help.contains(format.name())), "{help}");
+    let args = chat("nano-chat -m m --max-function-rounds 0 --var enable_thinking=false --var n=1");
+    assert_eq!(args.functions.max_function_rounds, Some(0));
+    assert_eq!(args.var, [("enable_thinking".to_owned(), false.into()), ("n".to_owned(), 1.into())]);
+}
+
+#[test]
+fn an_engine_needs_no_model_and_takes_no_flags_of_one() {
+    let args = chat("nano-chat --engine http://host:8000/v1");
+    assert_eq!((args.answerer.engine.as_deref(), args.answerer.model), (Some("http://host:8000/v1"), None));
+    let args = chat("nano-chat chat --engine host:8000 -m name --max-context-len 100 --temperature 1 --overflow error");
+    assert_eq!((args.answerer.model.as_deref(), args.context.max_context_len), (Some("name"), Some(100)));
+    for line in [
+        "--session s",
+        "-q q4f16",
+        "--device auto",
+        "--memory 1G",
+        "--kv-cache q8",
+        "-t 2",
+        "--chat-template auto",
+        "--reply-prefix x",
+        "--var a=1",
+        "--tool-format json",
+        "--min-new-tokens 1",
+        "--regex x",
+        "--grammar x",
+    ] {
+        let error = refused(&format!("nano-chat --engine host:8000 {line}"));
+        assert!(error.contains("--engine") && error.contains("cannot be used with"), "{line}: {error}");
+    }
+    assert!(refused("nano-chat complete --engine host:8000").contains("--engine"));
+}
+
+#[test]
 fn commands() {
     let Command::Bench(args) = parsed("nano-chat bench -m m -p 128,512 -n 0 -t 1,2 -r 3 --json") else { panic!() };
     assert_eq!((args.prompt_tokens, args.new_tokens, args.threads), (vec![128, 512], vec![0], Some(vec![1, 2])));
@@ -136,11 +177,15 @@ fn what_is_wrong_is_named() {
         ("--log-level loud", "--log-level"),
         ("--overflow never", "--overflow"),
         ("--modle m", "--modle"),
+        ("--tool-format hermes-2", "deepseek ("),
+        ("--max-function-rounds x", "--max-function-rounds"),
+        ("--var thinking", "KEY=JSON"),
     ] {
         let error = refused(&format!("nano-chat --model m {line}"));
         assert!(error.contains(flag), "{line}: {error}");
     }
     assert!(refused("nano-chat --prompt hi").contains("--model"));
+    assert!(refused("nano-chat --engine").contains("--engine"));
     assert!(refused("nano-chat logits -m m").contains("--tokens"));
     assert!(refused("nano-chat logits -m m --session s --tokens 1").contains("--session"));
     assert!(refused("nano-chat session").contains("<FILE>"));

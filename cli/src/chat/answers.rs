@@ -2,7 +2,7 @@
 //! what cannot be done is an error, and the conversation goes on. Files are in `kept`.
 
 use super::command::{Command, HELP};
-use super::talk::{Place, Talk};
+use super::talk::Talk;
 use crate::listing::{Entry, counted, listing, short};
 use crate::stats::{rows, table};
 use anyhow::Result;
@@ -166,12 +166,9 @@ impl Talk {
     fn stats(&mut self) -> String {
         let Some((total, finish)) = &self.last else { return "(no reply yet)".into() };
         let mut rows = rows(total, *finish);
-        let (tokens, context) = match (&self.place, self.chat.history()) {
-            (Place::Here(here), Some(history)) => (history.num_tokens(), here.model.info().context),
-            (Place::Here(here), None) => (total.tokens, here.model.info().context),
-            (Place::There { context, .. }, _) => (total.tokens, *context),
-        };
-        rows.push(("context", format!("{tokens} of {context} tokens")));
+        let tokens = self.chat.history().map_or(total.tokens, |history| history.num_tokens());
+        let of = self.place.context().map_or_else(String::new, |context| format!(" of {context}"));
+        rows.push(("context", format!("{tokens}{of} tokens")));
         table(&rows)
     }
 

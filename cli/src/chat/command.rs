@@ -71,12 +71,13 @@ pub const HELP: &str = "\
                  moved up with /remove A..B shift, which may leave traces
 /reset           start a new conversation; the system prompt stays (also /clear)
 /system TEXT     start a new one with another system prompt; alone: show it
-/save FILE       save the conversation with all that was computed
+/save FILE       save the conversation with all that was computed, or with
+                 --engine its messages as JSON
 /load FILE       go on with a saved conversation
 /session         where each turn is saved, and how much of it is computed
-/functions       list the functions that the model may call
+/functions       list the functions that the model may call, in whatever way
 /call NAME ARGS  call one now: /call f 1, unit='m' or /call f {\"unit\": \"m\"}
-/stats           numbers of the last reply
+/stats           numbers of the last turn
 /template        show the chat template
 /help            show this
 /exit            leave (also Ctrl-D)
@@ -84,7 +85,7 @@ pub const HELP: &str = "\
 Alt-Enter, or \\ at the end of a line, goes on in the next line. Pasted lines
 are one message, which Enter sends. Tab completes commands, files and functions.
 Ctrl-R searches what you typed before. Ctrl-C stops a reply and keeps what was
-said.";
+said; while tools are called, the turn is taken back.";
 
 impl Command {
     /// The command in a line, if it looks like one: a slash and a word. A path such as /usr/bin does not.

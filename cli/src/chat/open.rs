@@ -11,8 +11,8 @@ use crate::show::Show;
 use crate::style::Terminals;
 use anyhow::{Result, bail, ensure};
 use nano_runtime::{
-    BotFunction, BotFunctions, Chat, ChatOptions, Engine, GenerateOptions, ModelOptions, Overflow, Template,
-    ToolChoice, Vars,
+    BotFunction, BotFunctions, Chat, ChatOptions, Engine, EngineConversation, GenerateOptions, ModelOptions, Overflow,
+    Template, ToolChoice, Vars,
 };
 use std::sync::Arc;
 
@@ -108,8 +108,10 @@ fn there(
     );
     options.constraint = asked.map(Asked::unchecked).transpose()?;
     let engine = crate::engine::open(url, args.answerer.model.as_deref(), args.context.max_context_len, log)?;
-    let place =
-        Place::There { about: format!("{} at {}", engine.name(), engine.url()), context: engine.max_context_size() };
-    let chat = Chat::new(Arc::new(engine));
-    Ok((system_prompt.into_iter().fold(chat, Chat::with_system_prompt), place))
+    let context = engine.knows_context_size().then(|| engine.max_context_size());
+    let about = format!("{} at {}", engine.name(), engine.url());
+    // What nobody told is no reason to leave out what was said.
+    let overflow = if context.is_some() { args.overflow } else { Overflow::Error };
+    let chat = Chat::over(EngineConversation::new(Arc::new(engine)).with_overflow(overflow));
+    Ok((system_prompt.into_iter().fold(chat, Chat::with_system_prompt), Place::There { about, context }))
 }

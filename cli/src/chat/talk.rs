@@ -5,7 +5,7 @@ use super::Said;
 use super::command::Command;
 use crate::listing::counted;
 use crate::out::Log;
-use crate::show::{Show, Turn};
+use crate::show::{Show, Turn, harmless};
 use crate::stats::Total;
 use anyhow::Result;
 use nano_runtime::{
@@ -31,12 +31,11 @@ pub struct Talk {
 /// Where the model is.
 pub enum Place {
     Here(Box<Here>),
-    /// Behind a server.
     There {
         /// The model and the server, for people.
         about: String,
-        /// Tokens of the context.
-        context: usize,
+        /// Tokens of the context, where they are known.
+        context: Option<usize>,
     },
 }
 
@@ -47,6 +46,16 @@ pub struct Here {
     pub chat: ChatOptions,
     /// Where each turn is saved.
     pub session: Option<Session>,
+}
+
+impl Place {
+    /// Tokens of the context, where they are known.
+    pub fn context(&self) -> Option<usize> {
+        match self {
+            Place::Here(here) => Some(here.model.info().context),
+            Place::There { context, .. } => *context,
+        }
+    }
 }
 
 impl Here {
@@ -148,11 +157,12 @@ impl Talk {
 
     /// Tells a person what they talk to.
     pub fn greet(&self) {
-        let (about, context) = match &self.place {
-            Place::Here(here) => (&here.model.info().name, here.model.info().context),
-            Place::There { about, context } => (about, *context),
+        let about = match &self.place {
+            Place::Here(here) => &here.model.info().name,
+            Place::There { about, .. } => about,
         };
-        self.log.say_dim(&format!("{about}, {context} tokens of context; /help lists commands"));
+        let context = self.place.context().map_or_else(String::new, |tokens| format!(", {tokens} tokens of context"));
+        self.log.say_dim(&format!("{}{context}; /help lists commands", harmless(about)));
         let said = self.chat.messages().iter().filter(|message| message.role != "system").count();
         if let Place::Here(here) = &self.place
             && let Some(session) = here.session.as_ref().filter(|_| said > 0)

@@ -80,9 +80,8 @@ impl<'a> Line<'a> {
     }
 
     /// An answer ended.
-    pub fn done(output: &Output) -> Self {
-        let Output { finish, stats, message, .. } = output;
-        let tool_calls = message.tool_calls.as_ref().map_or(0, Vec::len);
+    pub fn done(output: &Output, tool_calls: usize) -> Self {
+        let Output { finish, stats, .. } = output;
         Line::Done { finish: finish.as_str(), tool_calls, stats: Numbers::of(stats) }
     }
 
@@ -128,13 +127,12 @@ mod tests {
         assert_eq!(overflow, r#"{"event":"overflow","policy":"drop","removed_rows":3}"#);
         let stats =
             Stats { input_tokens: 3, output_tokens: 2, prefill_time: 0.5, decode_time: 0.25, ..Stats::default() };
-        let done = |message| Output::elsewhere(message, Finish::Stop, stats);
-        let ended: Value = serde_json::from_str(&text(&Line::done(&done(Message::assistant("a"))))).unwrap();
+        let output = Output::elsewhere(Message::assistant("a"), Finish::Stop, stats);
+        let ended: Value = serde_json::from_str(&text(&Line::done(&output, 0))).unwrap();
         assert_eq!((&ended["event"], &ended["finish"]), (&"done".into(), &"stop".into()));
         assert_eq!((&ended["stats"]["prefill_rate"], &ended["stats"]["decode_rate"]), (&6.0.into(), &4.0.into()));
         assert!(ended.get("tool_calls").is_none());
-        let calling = Message { tool_calls: Some(vec![Value::Null; 2]), ..Message::assistant("") };
-        assert!(text(&Line::done(&done(calling))).starts_with(r#"{"event":"done","finish":"stop","tool_calls":2,"#));
+        assert!(text(&Line::done(&output, 2)).starts_with(r#"{"event":"done","finish":"stop","tool_calls":2,"#));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod events;
 mod page;
 mod styles;
 
+pub use page::written;
 pub use styles::harmless;
 
 use crate::args::ReplyArgs;
@@ -14,7 +15,7 @@ use crate::stats::{Total, line};
 use crate::style::{Color, Style, Terminals};
 use anyhow::Result;
 use events::{Call, Line};
-use nano_runtime::{BotFunctions, CallReport, Error, Event, Finish, Output, RoundEvent, Stopper};
+use nano_runtime::{BotFunctions, CallReport, Error, Event, Finish, Output, Overflow, RoundEvent, Stopper};
 use page::Page;
 use styles::Styles;
 
@@ -36,8 +37,8 @@ pub struct Show {
 pub struct Turn {
     pub total: Total,
     pub finish: Finish,
-    /// The last answer, if its end was not told yet.
-    last: Option<Box<Output>>,
+    /// The last answer.
+    last: Box<Output>,
 }
 
 impl Show {
@@ -96,6 +97,10 @@ impl Show {
         match outcome {
             Ok(turn) => self.done(turn)?,
             Err(Error::RoundStopped) if !self.json => {
+                if self.terminal {
+                    // Behind what the key left there.
+                    out::write("\n")?;
+                }
                 self.log.say_dim("(interrupted while functions were called: the turn was taken back)");
             }
             Err(error) => self.error(error)?,
@@ -106,7 +111,7 @@ impl Show {
 
     /// Tells that something failed which does not end the program.
     pub fn error(&self, error: &dyn std::fmt::Display) -> Result<()> {
-        self.log.error(error);
+        self.log.error(harmless(&error.to_string()));
         if self.json { Line::error(error).write() } else { Ok(()) }
     }
 
@@ -144,17 +149,17 @@ impl Show {
     ) -> Result<nano_runtime::Result<Turn>> {
         let mut page = Page::new(self);
         let mut total = Total::default();
-        let mut ended = None;
+        let mut last: Option<Box<Output>> = None;
         for step in steps {
             match step {
                 Ok(RoundEvent::Answer(Event::Done(output))) => {
                     page.end_answer()?;
                     total.answered(&output.stats);
-                    let called = output.message.tool_calls.is_some();
-                    if called && self.json {
-                        Line::done(&output).write()?;
+                    let calls = calls(&output);
+                    if calls > 0 && self.json {
+                        Line::done(&output, calls).write()?;
                     }
-                    ended = Some((output.finish, Some(output).filter(|_| !called)));
+                    last = Some(output);
                 }
                 Ok(RoundEvent::Answer(event)) => self.event(&mut page, event)?,
                 Ok(RoundEvent::Result(result)) => {
@@ -169,11 +174,7 @@ impl Show {
                 }
             }
         }
-        page.end()?;
-        Ok(match ended {
-            Some((finish, last)) => Ok(Turn { total, finish, last }),
-            None => Err(Error::Stopped),
-        })
+        Ok(last.map(|last| Turn { total, finish: last.finish, last }).ok_or(Error::Stopped))
     }
 
     fn event(&self, page: &mut Page<'_>, event: Event) -> Result<()> {
@@ -185,24 +186,29 @@ impl Show {
                 self.log.debug(format_args!("{} was called and took {:.3} s", report.name, report.seconds));
                 page.call(&report)
             }
-            Event::Overflow { policy, removed_rows } if self.json => Line::overflow(policy, removed_rows).write(),
-            Event::Overflow { policy, removed_rows } => {
-                self.log.note_dim(format_args!(
-                    "(the context was full: the oldest exchanges were removed, {removed_rows} tokens; --overflow {})",
-                    policy.as_str()
-                ));
-                Ok(())
-            }
+            Event::Overflow { policy, removed_rows } => self.overflow(policy, removed_rows),
             _ => Ok(()),
         }
     }
 
+    fn overflow(&self, policy: Overflow, removed: usize) -> Result<()> {
+        if self.json {
+            return Line::overflow(policy, removed).write();
+        }
+        self.log.note_dim(format_args!(
+            "(the context was full: the oldest exchanges were removed, {removed} tokens; --overflow {})",
+            policy.as_str()
+        ));
+        Ok(())
+    }
+
     fn done(&self, turn: &Turn) -> Result<()> {
         if self.json {
-            return turn.last.as_ref().map_or(Ok(()), |output| Line::done(output).write());
+            // Whatever it called: no other answer follows it.
+            return Line::done(&turn.last, 0).write();
         }
         // Calls end their lines themselves.
-        if turn.last.is_some() {
+        if calls(&turn.last) == 0 {
             out::write("\n")?;
         }
         if self.stats {
@@ -210,6 +216,11 @@ impl Show {
         }
         Ok(())
     }
+}
+
+/// Calls of tools in an answer.
+fn calls(output: &Output) -> usize {
+    output.message.tool_calls.as_ref().map_or(0, Vec::len)
 }
 
 /// An error as an event.

@@ -9,8 +9,10 @@ use anyhow::Result;
 use nano_runtime::{CallReport, ToolCall};
 use serde_json::{Map, Value};
 
-/// Lines of a result that a terminal shows, and characters of each.
-const SHOWN: (usize, usize) = (2, 120);
+/// Lines of a result that are shown to people, and characters of each; and characters of a call.
+const LINES: usize = 2;
+const WIDTH: usize = 120;
+const CALL: usize = 240;
 
 /// A turn's text.
 pub struct Page<'a> {
@@ -52,7 +54,7 @@ impl<'a> Page<'a> {
         if self.show.json && self.show.streaming {
             return Line::Text { text }.write();
         }
-        if self.colours() {
+        if self.in_terminal() {
             let parts = self.painter.text(text);
             return self.paint(parts);
         }
@@ -69,7 +71,7 @@ impl<'a> Page<'a> {
                 return Line::Reasoning { text }.write();
             }
             self.held_thoughts.push_str(text);
-        } else if self.colours() {
+        } else if self.in_terminal() {
             if !self.thinking {
                 self.end_line()?;
                 self.thinking = true;
@@ -86,7 +88,7 @@ impl<'a> Page<'a> {
             self.release()?;
             return Line::Call(Call::from(report)).write();
         }
-        if self.colours() { self.paint(parts) } else { Ok(()) }
+        if self.in_terminal() { self.paint(parts) } else { Ok(()) }
     }
 
     /// The model calls a tool.
@@ -96,7 +98,7 @@ impl<'a> Page<'a> {
             self.release()?;
             return Line::tool_call(call).write();
         }
-        self.line(Kind::Call, &written(&call.name, &call.arguments))
+        self.line(Kind::Call, &cut(&written(&call.name, &call.arguments), CALL))
     }
 
     /// A tool was called.
@@ -108,22 +110,21 @@ impl<'a> Page<'a> {
         }
         let of = if self.called > 1 { format!("{name} ") } else { String::new() };
         let (kind, text) = match result {
-            Ok(Some(text)) => (Kind::Result, brief(text)),
-            Ok(None) => (Kind::Mark, "✓".to_owned()),
+            Ok(Some(text)) if !text.trim().is_empty() => (Kind::Result, brief(text)),
+            Ok(_) => (Kind::Mark, "✓".to_owned()),
             Err(why) => (Kind::Failure, brief(why)),
         };
-        self.line(kind, &format!("  {of}→ {text}"))
+        self.line(kind, &format!("  {of}→ {text}"))?;
+        self.release()
     }
 
     /// An answer is complete.
     pub fn end_answer(&mut self) -> Result<()> {
         self.called = std::mem::take(&mut self.calls);
         let parts = self.painter.end();
-        if self.show.json { self.release() } else { self.paint(parts) }
-    }
-
-    /// The turn is over. The end of its last line is left to those who tell that.
-    pub fn end(&mut self) -> Result<()> {
+        if !self.show.json {
+            self.paint(parts)?;
+        }
         self.release()
     }
 
@@ -133,7 +134,7 @@ impl<'a> Page<'a> {
     }
 
     fn line(&mut self, kind: Kind, text: &str) -> Result<()> {
-        if !self.colours() {
+        if !self.in_terminal() {
             // Whoever reads a pipe waits for the answer; whoever watches sees what it waits for.
             self.end_line()?;
             self.show.log.note_dim(super::harmless(text));
@@ -146,7 +147,7 @@ impl<'a> Page<'a> {
         self.write("\n", &format!("{}\n", self.show.styles.paint(kind, text)))
     }
 
-    fn colours(&self) -> bool {
+    fn in_terminal(&self) -> bool {
         self.show.terminal && !self.show.json
     }
 
@@ -196,14 +197,16 @@ pub fn written(name: &str, arguments: &Map<String, Value>) -> String {
 
 /// The beginning of a result.
 fn brief(text: &str) -> String {
-    let (most, width) = SHOWN;
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let shown = lines.iter().take(most).map(|line| match line.char_indices().nth(width) {
-        Some((end, _)) => format!("{}…", line[..end].trim_end()),
-        None => (*line).to_owned(),
-    });
-    let shown = shown.collect::<Vec<_>>().join("\n    ");
-    if lines.len() > most { format!("{shown} …") } else { shown }
+    let shown = lines.iter().take(LINES).map(|line| cut(line, WIDTH)).collect::<Vec<_>>().join("\n    ");
+    if lines.len() > LINES { format!("{shown} …") } else { shown }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A person talks to SmolLM2, and the power fails. `NANO_TEST_SMOLLM2` names the file; without it this test says so and
-//! passes.
+//! A person talks to SmolLM2, the power fails, and tools are called. `NANO_TEST_SMOLLM2` names the file; without it these
+//! tests say so and pass.
 
 use super::harness::{Model, nano, run};
 use super::terminal::{PROMPT, end, line, start};
@@ -23,13 +23,32 @@ fn fed(shown: &str) -> (usize, usize) {
     (before(" tokens in").unwrap(), before(" reused").unwrap())
 }
 
+fn model() -> Option<Model> {
+    let path = std::env::var_os("NANO_TEST_SMOLLM2");
+    if path.is_none() {
+        println!("skipped: NANO_TEST_SMOLLM2 names no model file");
+    }
+    path.map(|path| Model { dir: TempDir::new("smollm2"), path: path.into() })
+}
+
+#[test]
+fn a_tool_is_called_and_only_its_result_is_fed() {
+    let Some(model) = model() else { return };
+    let args = ["--json", "--tools", "--function", "calculator", "--tool-choice", "calculator", "-n", "40"];
+    let events = model.run(&args, "What is six times seven?\n").succeeded().events();
+    let find = |kind: &str| events.iter().find(|event| event["event"] == kind).unwrap_or_else(|| panic!("{events:?}"));
+    let (call, result, first, last) = (find("tool_call"), find("tool_result"), find("done"), events.last().unwrap());
+    assert_eq!((&call["name"], &call["id"]), (&"calculator".into(), &result["id"]));
+    assert!(call["arguments"]["expression"].is_string(), "the schema is held to: {call}");
+    assert_eq!(first["tool_calls"], 1);
+    let count = |event: &Value, name: &str| event["stats"][name].as_u64().unwrap();
+    assert!(count(last, "reused_tokens") >= count(first, "input_tokens"), "{events:?}");
+    assert!(count(last, "input_tokens") < count(first, "input_tokens"), "{events:?}");
+}
+
 #[test]
 fn a_conversation_survives() {
-    let Some(path) = std::env::var_os("NANO_TEST_SMOLLM2") else {
-        println!("skipped: NANO_TEST_SMOLLM2 names no model file");
-        return;
-    };
-    let model = Model { dir: TempDir::new("smollm2"), path: path.into() };
+    let Some(model) = model() else { return };
     let [session, copy] = ["robot.session", "copy.session"].map(|name| model.dir.path().join(name));
     let args = ["-n", "12", "--max-context-len", "160", "--system-prompt", "Be brief.", "--session"];
     let args = [&args[..], &[session.to_str().unwrap()]].concat();

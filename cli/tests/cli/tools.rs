@@ -1,7 +1,7 @@
 //! What a model thinks, and the tools that it calls between answers, through the whole program: parrots write thoughts and
 //! calls as models do, small programs are called.
 
-use super::harness::{Model, PATIENCE, Ran, Running, kill};
+use super::harness::{Model, PATIENCE, Ran, Running, kill, nano, run};
 use super::terminal::{PROMPT, end, line, start};
 use nano_models::testing::Parrot;
 use nix::sys::signal::Signal::SIGINT;
@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Thinks, and then says hello; the second reply says more than it thinks.
+/// How the parrots here write: their template does not tell.
+const THINKS: [&str; 2] = ["--tool-format", "hermes"];
+
+/// Thinks, and then says hello; the second reply is without a thought.
 fn thinker() -> Parrot {
     Parrot::new(&[&["<think>", "\nA", " greeting", ".\n", "</think>", "\n\n", "Hello", " there", "!"], &["Bye", "."]])
         .words(&["hi"])
@@ -29,20 +32,20 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 #[test]
 fn a_pipe_gets_the_answer_and_a_program_all_of_it() {
     let model = Model::new(&thinker());
-    let plain = model.run(&[], "hi\nhi\n").succeeded();
+    let plain = model.run(&THINKS, "hi\nhi\n").succeeded();
     assert_eq!(plain.text(), "Hello there!\nBye.\n");
     assert!(!plain.stderr.contains("greeting"), "{}", plain.stderr);
     for args in [&["--json"][..], &["--json", "--disable-streaming"]] {
-        let events = model.run(args, "hi\n").succeeded().events();
+        let events = model.run(&[&THINKS, args].concat(), "hi\n").succeeded().events();
         assert_eq!(kinds(&events), ["reasoning", "text", "done"], "{args:?}");
         assert_eq!(
             (texts(&events, "reasoning").trim(), texts(&events, "text").as_str()),
             ("A greeting.", "Hello there!")
         );
     }
-    let hidden = model.run(&["--json", "--no-reasoning"], "hi\n").succeeded().events();
+    let hidden = model.run(&[&THINKS[..], &["--json", "--no-reasoning"]].concat(), "hi\n").succeeded().events();
     assert_eq!(kinds(&hidden), ["text", "done"]);
-    let list = model.run(&[], "hi\n/history\n").succeeded().stderr;
+    let list = model.run(&THINKS, "hi\n/history\n").succeeded().stderr;
     assert!(list.contains("assistant  Hello there!  (") && !list.contains("greeting"), "{list}");
 }
 
@@ -50,7 +53,7 @@ fn a_pipe_gets_the_answer_and_a_program_all_of_it() {
 fn a_terminal_shows_thoughts_dimmed_on_lines_of_their_own() {
     let model = Model::new(&thinker());
     for args in [&[][..], &["--disable-streaming"]] {
-        let mut session = start(&model, args, &[]);
+        let mut session = start(&model, &[&THINKS, args].concat(), &[]);
         session.exp_string(PROMPT).unwrap();
         let shown = line(&mut session, "hi");
         let (thought, said) = shown.split_once("Hello").unwrap_or_else(|| panic!("{shown:?}"));
@@ -60,15 +63,24 @@ fn a_terminal_shows_thoughts_dimmed_on_lines_of_their_own() {
         session.send_line("/exit").unwrap();
         assert_eq!(end(&mut session), 0);
     }
-    let mut session = start(&model, &["--no-reasoning", "--prompt", "hi"], &[]);
+    let mut session = start(&model, &[&THINKS[..], &["--no-reasoning", "--prompt", "hi"]].concat(), &[]);
     assert!(!session.exp_string("Hello").unwrap().contains("greeting"));
     assert_eq!(end(&mut session), 0);
 }
+
+/// The parrots' template, for models that know tools as Hermes does. The number of replies comes in place of `REPLIES`.
+const HERMES: &str = "{% if tools %}<|im_start|>system\n{{ tools|tojson }}<|im_end|>\n{% endif %}{% set turn = namespace(n=0) %}\
+    {% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant\n<|reply{{ turn.n % REPLIES }}|>{{ m.content }}\
+    {% for c in m.tool_calls or [] %}\n<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": \
+    {{ c.function.arguments|tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n{% set turn.n = turn.n + 1 %}{% else %}\
+    <|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}<|im_start|>assistant\n<|reply{{ turn.n % REPLIES }}|>{% endif %}";
 
 /// A parrot with functions for it, and a file that gets a letter each time `battery` or `stuck` is called.
 struct Robot {
     model: Model,
     functions: PathBuf,
+    template: PathBuf,
     counter: PathBuf,
 }
 
@@ -84,11 +96,13 @@ impl Robot {
         battery["parameters"] = json!({"type": "object", "properties": {"cell": {"type": "integer"}}});
         let functions = json!([battery, stuck, shell("broken", "echo no power >&2; exit 3"), shell("silent", "true")]);
         let functions = model.dir.write("functions.json", functions.to_string());
-        Self { model, functions, counter }
+        let template = model.dir.write("hermes.jinja", HERMES.replace("REPLIES", &replies.len().to_string()));
+        Self { model, functions, template, counter }
     }
 
     fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        [&["--functions", self.functions.to_str().unwrap(), "--tools", "--tool-format", "hermes"], args].concat()
+        let [functions, template] = [&self.functions, &self.template].map(|path| path.to_str().unwrap());
+        [&["--functions", functions, "--tools", "--chat-template", template, "-n", "300"], args].concat()
     }
 
     fn run(&self, args: &[&str], stdin: &str) -> Ran {
@@ -131,13 +145,9 @@ fn a_call_its_result_and_the_answer_are_events() {
     let whole = robot.run(&["--json", "--disable-streaming"], "hi\n").succeeded().events();
     assert_eq!(kinds(&whole), ["text", "tool_call", "done", "tool_result", "text", "done"]);
     let hand = robot.run(&[], "/functions\n/call battery 1\nhi\n/history\n/stats\n").succeeded();
-    for word in [
-        "battery(cell: int = None)",
-        "87",
-        "Let me look. battery({\"cell\":2})",
-        "tool       87 percent",
-        "tool_rounds",
-    ] {
+    for word in
+        ["battery(cell: int = None)", "87", "Let me look. battery(cell=2)", "tool       87 percent", "tool_rounds"]
+    {
         assert!(hand.stderr.contains(word), "{word}: {}", hand.stderr);
     }
 }
@@ -165,7 +175,9 @@ fn a_terminal_shows_calls_and_the_beginning_of_results() {
     for text in
         ["Let me look.", "\x1b[36mbattery(cell=2)\x1b[0m\r\n", "\x1b[1;36m  → 87\r\n    percent …\x1b[0m\r\n", "It is"]
     {
-        assert!(shown.contains(text), "{text:?}: {shown:?}");
+        // A pseudo-terminal gives bytes.
+        let text: String = text.bytes().map(char::from).collect();
+        assert!(shown.contains(&text), "{text:?}: {shown:?}");
     }
     assert!(shown.contains("tool rounds: 1"), "{shown:?}");
     assert!(line(&mut session, "/undo").contains("(taken back: hi)"));
@@ -236,6 +248,22 @@ fn an_interrupt_leaves_a_function_alone_and_takes_the_turn_back() {
 }
 
 #[test]
+fn a_person_is_told_that_the_turn_was_taken_back() {
+    let robot = Robot::new(&[&["<tool_call>\n{\"name\": \"stuck\", \"arguments\": {}}\n</tool_call>"], FULL]);
+    let mut session = start(&robot.model, &robot.args(&[]), &[]);
+    session.exp_string(PROMPT).unwrap();
+    session.send_line("hi").unwrap();
+    session.exp_string("stuck()").unwrap();
+    robot.wait_for_call();
+    session.send_control('c').unwrap();
+    session.exp_string("\x1b[2m(interrupted while functions were called: the turn was taken back)").unwrap();
+    session.exp_string(PROMPT).unwrap();
+    assert!(line(&mut session, "/history").contains("no messages yet"));
+    session.send_line("/exit").unwrap();
+    assert_eq!(end(&mut session), 0);
+}
+
+#[test]
 fn a_retry_and_an_edit_answer_with_all_rounds() {
     let robot = Robot::new(&[LOOK, FULL]);
     let ran = robot.run(&[], "hi\n/retry\n/edit hi\n/history\n").succeeded();
@@ -250,10 +278,26 @@ fn a_session_keeps_calls_and_results() {
     let file = robot.model.dir.path().join("a.session");
     let session = ["--session", file.to_str().unwrap(), "--json"];
     robot.run(&session, "hi\n").succeeded();
+    let mut show = nano(robot.model.dir.path());
+    show.args(["session", "--json"]).arg(&file);
+    let shown = run(show, "").succeeded().json();
+    assert_eq!(shown["messages"][1]["tool_calls"][0]["function"]["name"], "battery");
     let events = robot.run(&session, "/history\nhi\n").succeeded().events();
     let list = events[0]["text"].as_str().unwrap();
     assert!(list.contains("battery(") && list.contains("tool ") && list.contains("It is full."), "{list}");
     assert!(events.last().unwrap()["stats"]["reused_tokens"].as_u64().unwrap() > 20, "{events:?}");
+}
+
+#[test]
+fn variables_reach_the_template() {
+    let robot = Robot::new(&[FULL]);
+    let template = std::fs::read_to_string(&robot.template).unwrap();
+    let asks = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('thinks') }}{% endif %}";
+    let file = robot.model.dir.write("thinks.jinja", format!("{asks}{template}"));
+    let args = ["--chat-template", file.to_str().unwrap()];
+    robot.model.run(&args, "hi\n").failed_with(&["thinks"]);
+    let off = robot.model.run(&[&args[..], &["--var", "enable_thinking=false"]].concat(), "hi\n").succeeded();
+    assert_eq!(off.text(), "It is full.\n");
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn attention<B: Backend>(b: &mut B, results: &mut Results) {
             head_dim,
             q_norm: (number == 1).then(|| norm(b, &mut random)),
             k_norm: (number == 1).then(|| norm(b, &mut random)),
+            whole_norms: false,
         };
         let mut kv = b.pages(PageLayout { pages: 6, layers: 2, kv_heads, head_dim, format }).unwrap();
         let attend = Attend {

@@ -300,9 +300,13 @@ impl Backend for Cpu {
             head_dim: rope.head_dim,
             q_norm: rope.q_norm.as_ref().map(Norm::view),
             k_norm: rope.k_norm.as_ref().map(Norm::view),
+            whole_norms: rope.whole_norms,
         };
-        let fits = |n: norm::View<'_>| n.weight.len() == rope.head_dim;
-        assert!(shape.q_norm.is_none_or(fits) && shape.k_norm.is_none_or(fits), "a norm has one factor per value");
+        let fits = |norm: Option<norm::View<'_>>, heads: usize| {
+            let fits = |len: usize| len == heads * rope.head_dim || (len == rope.head_dim && !rope.whole_norms);
+            norm.is_none_or(|n| fits(n.weight.len()) && n.bias.is_none_or(|b| b.len() == n.weight.len()))
+        };
+        assert!(fits(shape.q_norm, rope.heads) && fits(shape.k_norm, rope.kv_heads), "a norm has one factor per value");
         let layout = &kv.0.layout;
         assert!(layout.kv_heads == rope.kv_heads && layout.head_dim == rope.head_dim && layer < layout.layers);
         assert!(q.cols == rope.heads * rope.head_dim && qkv.cols == q.cols + 2 * rope.kv_heads * rope.head_dim);

@@ -90,6 +90,19 @@ impl Job for One<'_> {
 pub unsafe fn row<L: Lanes, const ADD: bool>(norm: View<'_>, x: &[f32], out: &mut [f32]) {
     // SAFETY: the caller vouches for set and lengths.
     unsafe {
+        let found = found::<L>(norm, x);
+        scale::<L, ADD>(norm, found, x, out);
+    }
+}
+
+/// What a norm finds in a row: its mean, and the factor that takes it to one.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn found<L: Lanes>(norm: View<'_>, x: &[f32]) -> (f32, f32) {
+    // SAFETY: the caller vouches for the set.
+    unsafe {
         let n = x.len() as f32;
         let mean = match norm.kind {
             NormKind::Rms => 0.0,
@@ -100,7 +113,19 @@ pub unsafe fn row<L: Lanes, const ADD: bool>(norm: View<'_>, x: &[f32], out: &mu
             let d = L::sub(x, middle);
             L::mul(d, d)
         };
-        let factor = L::splat(1.0 / (total::<L>(x, square) / n + norm.eps).sqrt());
+        (mean, 1.0 / (total::<L>(x, square) / n + norm.eps).sqrt())
+    }
+}
+
+/// Norms `x`, a row or a part of one, by what was found in the row.
+///
+/// # Safety
+/// As [`Lanes`]; all slices have the same length.
+#[inline(always)]
+pub unsafe fn scale<L: Lanes, const ADD: bool>(norm: View<'_>, (mean, factor): (f32, f32), x: &[f32], out: &mut [f32]) {
+    // SAFETY: the caller vouches for set and lengths.
+    unsafe {
+        let (middle, factor) = (L::splat(mean), L::splat(factor));
         for at in (0..x.len()).step_by(LANES) {
             let scaled = L::mul(L::sub(columns::<L>(x, at), middle), factor);
             let mut y = L::mul(scaled, columns::<L>(norm.weight, at));

@@ -62,6 +62,37 @@ pub struct Shape<'a> {
     pub head_dim: usize,
     pub q_norm: Option<norm::View<'a>>,
     pub k_norm: Option<norm::View<'a>>,
+    pub whole_norms: bool,
+}
+
+/// The norm of the heads of a row.
+#[derive(Clone, Copy)]
+struct HeadNorm<'a> {
+    norm: norm::View<'a>,
+    /// What was found in all heads together, where that is asked.
+    found: Option<(f32, f32)>,
+}
+
+impl<'a> HeadNorm<'a> {
+    /// That of `heads`, the whole of q or k.
+    #[inline(always)]
+    unsafe fn new<L: Lanes>(norm: Option<norm::View<'a>>, whole: bool, heads: &[f32]) -> Option<HeadNorm<'a>> {
+        // SAFETY: the caller vouches for the set.
+        norm.map(|norm| HeadNorm { norm, found: whole.then(|| unsafe { norm::found::<L>(norm, heads) }) })
+    }
+
+    /// Norms one head.
+    #[inline(always)]
+    unsafe fn apply<L: Lanes>(&self, head: usize, x: &[f32], into: &mut [f32]) {
+        let own =
+            |values: &'a [f32]| if values.len() > x.len() { &values[head * x.len()..][..x.len()] } else { values };
+        let norm = norm::View { weight: own(self.norm.weight), bias: self.norm.bias.map(own), ..self.norm };
+        // SAFETY: the caller vouches for set and lengths.
+        unsafe {
+            let found = self.found.unwrap_or_else(|| norm::found::<L>(norm, x));
+            norm::scale::<L, false>(norm, found, x, into);
+        }
+    }
 }
 
 /// Rotates one head in place.
@@ -131,23 +162,27 @@ impl Job for One<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Shape { pairing, dims, heads, kv_heads, head_dim, q_norm, k_norm } = self.shape;
+        let Shape { pairing, dims, heads, kv_heads, head_dim, q_norm, k_norm, whole_norms } = self.shape;
         let (q, kv) = self.row.split_at(heads * head_dim);
         let (k, v) = kv.split_at(kv_heads * head_dim);
-        for (x, head) in q.chunks_exact(head_dim).zip(self.q.chunks_exact_mut(head_dim)) {
+        // SAFETY: the set is there.
+        let q_norm = unsafe { HeadNorm::new::<L>(q_norm, whole_norms, q) };
+        for (i, (x, head)) in q.chunks_exact(head_dim).zip(self.q.chunks_exact_mut(head_dim)).enumerate() {
             // SAFETY: equal lengths; the set is there.
-            unsafe { copy::<L>(q_norm, x, head) };
+            unsafe { copy::<L>(q_norm, i, x, head) };
             rotate(head, self.turns, pairing, dims);
         }
         if self.slot == NO_SLOT {
             return;
         }
+        // SAFETY: the set is there.
+        let k_norm = unsafe { HeadNorm::new::<L>(k_norm, whole_norms, k) };
         let mut key = [0.0; MAX_HEAD_DIM];
         let key = &mut key[..head_dim];
         for (head, (x, value)) in k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim)).enumerate() {
             // SAFETY: equal lengths; the place is this row's own.
             unsafe {
-                copy::<L>(k_norm, x, key);
+                copy::<L>(k_norm, head, x, key);
                 rotate(key, self.turns, pairing, dims);
                 self.pages.place(self.slot, self.layer, head).store::<L>(key, value);
             }
@@ -157,10 +192,31 @@ impl Job for One<'_> {
 
 /// A head, normalised where asked.
 #[inline(always)]
-unsafe fn copy<L: Lanes>(norm: Option<norm::View<'_>>, x: &[f32], into: &mut [f32]) {
+unsafe fn copy<L: Lanes>(norm: Option<HeadNorm<'_>>, head: usize, x: &[f32], into: &mut [f32]) {
     match norm {
         // SAFETY: the caller vouches for set and lengths.
-        Some(norm) => unsafe { norm::row::<L, false>(norm, x, into) },
+        Some(norm) => unsafe { norm.apply::<L>(head, x, into) },
         None => into.copy_from_slice(x),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_kept_for_a_step() {
+        let row = |position| Row { token: 0, position, slot: 0, sequence: 0, visible: 1 };
+        let mut turns = Turns::default();
+        let table =
+            |turns: &mut Turns, position, frequency, factor| turns.table(&[row(position)], &[frequency], factor)[1];
+        let sin = |turns: &mut Turns| {
+            [(0.5, 1.0), (0.25, 1.0), (0.5, 2.0)].map(|(frequency, factor)| table(turns, 2, frequency, factor))
+        };
+        let expected = [1f32.sin(), 0.5f32.sin(), 2.0 * 1f32.sin()];
+        assert_eq!((sin(&mut turns), sin(&mut turns)), (expected, expected));
+        assert_eq!((table(&mut turns, 4, 0.5, 1.0), turns.tables.len()), (1f32.sin(), 3), "the step's own");
+        turns.forget();
+        assert_eq!((table(&mut turns, 4, 0.5, 1.0), turns.tables.len()), (2f32.sin(), 3));
     }
 }

@@ -5,7 +5,7 @@ use super::linear::{InputNorm, input_norm};
 use super::norm::check_norm;
 use super::pages::Seen;
 use super::{Buf, Cuda, Pages};
-use crate::{MAX_HEAD_DIM, Pairing, Result, Rope};
+use crate::{MAX_HEAD_DIM, Norm, Pairing, Result, Rope};
 
 /// Heads of a row that a block takes.
 const BLOCK_HEADS: u32 = 4;
@@ -25,6 +25,18 @@ fn turns<D: Driver>(rope: &Rope<Cuda<D>>) -> [Arg; 3] {
     [Arg::Ptr(rope.frequencies.at), Arg::U32(rope.dims as u32), Arg::U32(adjacent)]
 }
 
+/// How `rope_store` is told of a norm: in its kind, whether its parameters are each head's own and whether it is taken
+/// over all heads.
+fn norm_args<D: Driver>(rope: &Rope<Cuda<D>>, norm: &Option<Norm<Cuda<D>>>, heads: usize) -> [Arg; 4] {
+    let Some(norm) = norm else { return InputNorm::args(None) };
+    let own = norm.weight.cols != rope.head_dim;
+    check_norm(norm, if own || rope.whole_norms { heads * rope.head_dim } else { rope.head_dim });
+    let norm = input_norm(norm);
+    let [_, weight, bias, eps] = InputNorm::args(Some(norm));
+    let kind = if norm.layer { 2 } else { 1 };
+    [Arg::U32(kind | u32::from(own) << 2 | u32::from(rope.whole_norms) << 3), weight, bias, eps]
+}
+
 impl<D: Driver> Cuda<D> {
     pub(super) fn launch_rope_store(
         &mut self,
@@ -37,14 +49,13 @@ impl<D: Driver> Cuda<D> {
         check(rope, kv, layer);
         let Rope { heads, kv_heads, head_dim, .. } = *rope;
         assert!(q.cols == heads * head_dim && qkv.cols == q.cols + 2 * kv_heads * head_dim, "heads fit the buffers");
-        rope.q_norm.iter().chain(&rope.k_norm).for_each(|norm| check_norm(norm, head_dim));
         let rows = self.shape.rows;
         assert!(rows as usize <= q.rows.min(qkv.rows), "a step's rows fit the buffers");
         if rows == 0 {
             return Ok(());
         }
         let arrays = self.current.arrays();
-        let norms = [&rope.q_norm, &rope.k_norm].map(|norm| InputNorm::args(norm.as_ref().map(input_norm)));
+        let norms = [(&rope.q_norm, heads), (&rope.k_norm, kv_heads)].map(|(norm, heads)| norm_args(rope, norm, heads));
         let args = [
             &[Arg::Ptr(qkv.at), Arg::U32(u32::from(qkv.half)), Arg::U32(qkv.stride as u32)][..],
             &[Arg::Ptr(q.at), Arg::U32(u32::from(q.half)), Arg::U32(q.stride as u32)],

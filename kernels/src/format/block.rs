@@ -115,8 +115,80 @@ block! {
     Q6K { ql: 128, qh: 64, scales: 16, d: 2, }
 }
 block! {
+    /// 32 values `2^(e − 128)·LEVELS[q]`, nibbles as in [`Q4_0`].
+    Mxfp4 { e: 1, qs: 16, }
+}
+block! {
+    /// 256 values in groups of 32, `d·(scale − 32)·LEVELS[q]` with the levels of [`Iq4Nl`]; 16 bytes of `qs` hold a
+    /// group as in [`Q4_0`], nibbles of `scales_l` and two bits each of `scales_h` its scale.
+    Iq4Xs { d: 2, scales_h: 2, scales_l: 4, qs: 128, }
+}
+block! {
+    /// 256 values in groups of 32, four at a time from a book of 512: eight bits of an index in `qs`, the ninth in `qh`;
+    /// a bit of `signs` for each value, a nibble of `scales` for each group.
+    Iq3S { d: 2, qs: 64, qh: 8, signs: 32, scales: 4, }
+}
+block! {
+    /// 256 values in groups of 32, four at a time from a book of 256, an index a byte; four bytes of `scales` hold the
+    /// signs of a group, seven bits for eight values, and its scale on top.
+    Iq3Xxs { d: 2, qs: 64, scales: 32, }
+}
+block! {
+    /// 256 values in groups of 16, eight at a time from a book of 1024: eight bits of an index in `qs`, two in `qh`;
+    /// signs as in [`Iq3S`], a nibble of `scales` for each group.
+    Iq2S { d: 2, qs: 32, signs: 32, qh: 8, scales: 8, }
+}
+block! {
+    /// 256 values in groups of 16, eight at a time from a book of 512: two bytes of `qs` hold an index of nine bits and
+    /// seven bits of signs; a nibble of `scales` for each group.
+    Iq2Xs { d: 2, qs: 64, scales: 8, }
+}
+block! {
+    /// 256 values in groups of 32, eight at a time from a book of 256: eight bytes of `qs` hold four indices and then
+    /// signs and scale as in [`Iq3Xxs`].
+    Iq2Xxs { d: 2, qs: 64, }
+}
+block! {
+    /// 256 values in groups of 16, eight at a time from a book of 2048: eight bits of an index in `qs`, three in a
+    /// nibble of `qh` and above them the sign of what is added to all eight. Two bytes of `scales` hold four scales of
+    /// three bits, and on top a quarter of the f16 that scales the block.
+    Iq1M { qs: 32, qh: 16, scales: 8, }
+}
+block! {
+    /// 256 values in groups of 32, eight at a time from the book of [`Iq1M`]: eight bits of an index in `qs`; two bytes
+    /// of `qh` hold three more of each of the four, the group's scale, and the sign of what is added.
+    Iq1S { d: 2, qs: 32, qh: 16, }
+}
+block! {
+    /// 256 values `d·(q − 1)`, five digits of base three in a byte of `qs`, four in one of `qh`, as a fraction of 256.
+    Tq1_0 { qs: 48, qh: 4, d: 2, }
+}
+block! {
+    /// 256 values `d·(q − 1)`; 32 bytes of `qs` hold four runs of 32 values, two bits each, the first run lowest.
+    Tq2_0 { qs: 64, d: 2, }
+}
+block! {
     /// 256 values `d·q`, q an i8; `d` is a float32. The sums of 16 quants each are of no use here.
     Q8K { d: 4, qs: 256, bsums: 32, }
+}
+
+impl Mxfp4 {
+    /// What its sixteen codes stand for, doubled: sign, two bits of exponent, one of fraction.
+    pub(super) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+    /// The scale of the doubled levels. (All ones, which the standard calls no number, is taken as the authors take it.)
+    pub(super) fn scale(&self) -> f32 {
+        let [e] = self.e;
+        f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 })
+    }
+}
+
+impl Iq1M {
+    /// The f16 that scales the block, from its four quarters.
+    pub(super) fn d(&self) -> [u8; 2] {
+        let s = &self.scales;
+        [s[1] >> 4 | s[3] & 0xf0, s[5] >> 4 | s[7] & 0xf0]
+    }
 }
 
 impl Iq4Nl {

@@ -1,7 +1,8 @@
 //! What is done to whole tensors in host memory: to float32, to another format, and the search for values that are no
 //! numbers. How single rows are read and written is told in `dequantize`, `quantize` and `transcode`.
 
-use super::block::{Block, Iq4Nl, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks};
+use super::block::{Block, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks};
+use super::block::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Tq1_0, Tq2_0};
 use super::quantize::{Encoder, encoder};
 use super::transcode::{Transcoder, transcoder};
 use super::{Format, HostTensor, dequantize_row};
@@ -27,7 +28,7 @@ impl<'a> HostTensor<'a> {
     /// their number.
     ///
     /// `to` is one that [`quantize_row`](super::quantize_row) writes. Where `to` can hold the very same values (Q4_0,
-    /// Q5_0 and IQ4_NL in Q8_0, Q3_K in Q6_K, all in F32) it does. In its own format the tensor is not copied, if borrowed.
+    /// Q5_0, IQ4_NL and MXFP4 in Q8_0, Q3_K, IQ3 and IQ1 in Q6_K, TQ in Q4_0, all in F32) it does. In its own format the tensor is not copied, if borrowed.
     /// Beside the result each thread needs memory for one row.
     pub fn convert(&self, to: Format, threads: usize) -> Result<HostTensor<'a>> {
         if to == self.format {
@@ -93,6 +94,18 @@ impl<'a> HostTensor<'a> {
             Format::Q5K => count_blocks(bytes, |b: &Q5K| f16(b.d) | f16(b.dmin)),
             Format::Q6K => count_blocks(bytes, |b: &Q6K| f16(b.d)),
             Format::Q8K => count_blocks(bytes, |b: &Q8K| !f32::from_le_bytes(b.d).is_finite()),
+            Format::Iq4Xs => count_blocks(bytes, |b: &Iq4Xs| f16(b.d)),
+            Format::Iq3S => count_blocks(bytes, |b: &Iq3S| f16(b.d)),
+            Format::Iq3Xxs => count_blocks(bytes, |b: &Iq3Xxs| f16(b.d)),
+            Format::Iq2S => count_blocks(bytes, |b: &Iq2S| f16(b.d)),
+            Format::Iq2Xs => count_blocks(bytes, |b: &Iq2Xs| f16(b.d)),
+            Format::Iq2Xxs => count_blocks(bytes, |b: &Iq2Xxs| f16(b.d)),
+            Format::Iq1M => count_blocks(bytes, |b: &Iq1M| f16(b.d())),
+            Format::Iq1S => count_blocks(bytes, |b: &Iq1S| f16(b.d)),
+            Format::Tq1_0 => count_blocks(bytes, |b: &Tq1_0| f16(b.d)),
+            Format::Tq2_0 => count_blocks(bytes, |b: &Tq2_0| f16(b.d)),
+            // Its scales are finite; under the largest, its levels are not.
+            Format::Mxfp4 => count_blocks(bytes, |b: &Mxfp4| !(12.0 * b.scale()).is_finite()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From any format to float32, in the order of operations of the published ggml block layouts, so that every value is
 //! the same bit for bit. The way back is `quantize`.
 
-use super::block::{Iq4Nl, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks, scales_minima};
+use super::block::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Tq1_0, Tq2_0};
+use super::block::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks, scales_minima};
+use super::book::book_values;
 use super::float::{bf16_to_f32, f16_to_f32};
 use super::{Format, block::Block};
 
@@ -28,6 +30,17 @@ pub fn dequantize_row(format: Format, row: &[u8], out: &mut [f32]) {
         Format::Q5K => each_block(row, out, q5_k),
         Format::Q6K => each_block(row, out, q6_k),
         Format::Q8K => each_block(row, out, q8_k),
+        Format::Iq4Xs => each_block(row, out, book_values::<Iq4Xs>),
+        Format::Iq3S => each_block(row, out, book_values::<Iq3S>),
+        Format::Iq3Xxs => each_block(row, out, book_values::<Iq3Xxs>),
+        Format::Iq2S => each_block(row, out, book_values::<Iq2S>),
+        Format::Iq2Xs => each_block(row, out, book_values::<Iq2Xs>),
+        Format::Iq2Xxs => each_block(row, out, book_values::<Iq2Xxs>),
+        Format::Iq1M => each_block(row, out, book_values::<Iq1M>),
+        Format::Iq1S => each_block(row, out, book_values::<Iq1S>),
+        Format::Tq1_0 => each_block(row, out, book_values::<Tq1_0>),
+        Format::Tq2_0 => each_block(row, out, book_values::<Tq2_0>),
+        Format::Mxfp4 => each_block(row, out, mxfp4),
     }
 }
 
@@ -88,6 +101,11 @@ fn q5_1(block: &Q5_1, out: &mut [f32; 32]) {
 fn iq4_nl(block: &Iq4Nl, out: &mut [f32; 32]) {
     let d = f16(block.d);
     nibbles(&block.qs, out, |_, q| d * f32::from(Iq4Nl::LEVELS[usize::from(q)]));
+}
+
+fn mxfp4(block: &Mxfp4, out: &mut [f32; 32]) {
+    let d = block.scale();
+    nibbles(&block.qs, out, |_, q| d * f32::from(Mxfp4::LEVELS[usize::from(q)]));
 }
 
 fn q2_k(block: &Q2K, out: &mut [f32; 256]) {

@@ -3,6 +3,7 @@
 //! Block layouts are those published with ggml (`ggml-common.h`); every one is size-asserted beside its decoder.
 
 pub(crate) mod block;
+mod book;
 mod convert;
 mod dequantize;
 mod float;
@@ -42,6 +43,18 @@ pub enum Format {
     Q5K,
     Q8K,
     Iq4Nl,
+    Iq4Xs,
+    Iq3S,
+    Iq3Xxs,
+    Iq2S,
+    Iq2Xs,
+    Iq2Xxs,
+    Iq1M,
+    Iq1S,
+    Tq1_0,
+    Tq2_0,
+    /// 32 values: an exponent, 16 bytes of nibbles that are floats of four bits.
+    Mxfp4,
 }
 
 impl Format {
@@ -49,8 +62,11 @@ impl Format {
     pub const fn block_len(self) -> usize {
         match self {
             Format::F32 | Format::F16 | Format::Bf16 => 1,
-            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Iq4Nl => 32,
+            Format::Q8_0 | Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 => 32,
+            Format::Iq4Nl | Format::Mxfp4 => 32,
             Format::Q4K | Format::Q6K | Format::Q2K | Format::Q3K | Format::Q5K | Format::Q8K => 256,
+            Format::Iq4Xs | Format::Iq3S | Format::Iq3Xxs | Format::Iq2S | Format::Iq2Xs | Format::Iq2Xxs => 256,
+            Format::Iq1M | Format::Iq1S | Format::Tq1_0 | Format::Tq2_0 => 256,
         }
     }
 
@@ -70,6 +86,17 @@ impl Format {
             Format::Q5K => 176,
             Format::Q6K => 210,
             Format::Q8K => 292,
+            Format::Iq4Xs => 136,
+            Format::Iq3S => 110,
+            Format::Iq3Xxs => 98,
+            Format::Iq2S => 82,
+            Format::Iq2Xs => 74,
+            Format::Iq2Xxs => 66,
+            Format::Iq1M => 56,
+            Format::Iq1S => 50,
+            Format::Tq1_0 => 54,
+            Format::Tq2_0 => 66,
+            Format::Mxfp4 => 17,
         }
     }
 
@@ -91,6 +118,17 @@ impl Format {
             Format::Q5K => "Q5_K",
             Format::Q8K => "Q8_K",
             Format::Iq4Nl => "IQ4_NL",
+            Format::Iq4Xs => "IQ4_XS",
+            Format::Iq3S => "IQ3_S",
+            Format::Iq3Xxs => "IQ3_XXS",
+            Format::Iq2S => "IQ2_S",
+            Format::Iq2Xs => "IQ2_XS",
+            Format::Iq2Xxs => "IQ2_XXS",
+            Format::Iq1M => "IQ1_M",
+            Format::Iq1S => "IQ1_S",
+            Format::Tq1_0 => "TQ1_0",
+            Format::Tq2_0 => "TQ2_0",
+            Format::Mxfp4 => "MXFP4",
         }
     }
 
@@ -108,13 +146,26 @@ impl Format {
     /// | Q8_K | **3.6e-8** | 1.6e-4 | 2.8e-3 | 2.8e-3 |
     /// | Q3_K | 2.1e-5 | **0** | 2.4e-3 | 2.3e-3 |
     /// | Q2_K | 1.4e-5 | **7.0e-5** | 1.0e-3 | 9.8e-4 |
+    /// | IQ4_XS | **3.7e-8** | 1.8e-4 | 2.7e-3 | 2.7e-3 |
+    /// | MXFP4 | **0** | 2.1e-4 | 4.3e-3 | 4.2e-3 |
+    /// | IQ3_S | 2.6e-5 | **0** | 3.5e-4 | 2.4e-4 |
+    /// | IQ3_XXS | 1.8e-5 | **0** | 5.0e-4 | 3.9e-4 |
+    /// | IQ2_S | 2.3e-5 | **8.8e-5** | 2.7e-3 | 2.6e-3 |
+    /// | IQ2_XS | 2.3e-5 | **8.7e-5** | 2.7e-3 | 2.6e-3 |
+    /// | IQ2_XXS | 1.8e-5 | **9.9e-5** | 5.7e-4 | 5.1e-4 |
+    /// | IQ1_M | 9.5e-6 | **0** | 2.1e-3 | 2.0e-3 |
+    /// | IQ1_S | 2.6e-6 | **0** | 9.4e-5 | 1.2e-7 |
     ///
     /// Q3_K lies in Q6_K as it is. Q2_K does not fit the groups of Q4_K, twice as long as its own; in Q6_K its groups
-    /// stay apart, and what that adds to its own error is a thousandth.
+    /// stay apart, and what that adds to its own error is a thousandth; so it is with IQ2. IQ3 and IQ1 lie in Q6_K as they
+    /// are (IQ1 but for scales that become denormal), TQ1_0 and TQ2_0 in Q4_0.
     pub const fn native(self) -> Format {
         match self {
-            Format::Q5_0 | Format::Q5_1 | Format::Q5K | Format::Q8K | Format::Iq4Nl => Format::Q8_0,
-            Format::Q2K | Format::Q3K => Format::Q6K,
+            Format::Q5_0 | Format::Q5_1 | Format::Q5K | Format::Q8K => Format::Q8_0,
+            Format::Iq4Nl | Format::Iq4Xs | Format::Mxfp4 => Format::Q8_0,
+            Format::Q2K | Format::Q3K | Format::Iq3S | Format::Iq3Xxs => Format::Q6K,
+            Format::Iq2S | Format::Iq2Xs | Format::Iq2Xxs | Format::Iq1M | Format::Iq1S => Format::Q6K,
+            Format::Tq1_0 | Format::Tq2_0 => Format::Q4_0,
             f => f,
         }
     }

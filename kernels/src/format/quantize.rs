@@ -45,7 +45,7 @@ pub(super) fn encoder(format: Format) -> Result<Encoder> {
         Format::Q4_1 => quantize_32::q4_1_row,
         Format::Q4K => quantize_256::q4_k_row,
         Format::Q6K => quantize_256::q6_k_row,
-        Format::Q5_0 | Format::Q5_1 | Format::Q2K | Format::Q3K | Format::Q5K | Format::Q8K | Format::Iq4Nl => {
+        _ => {
             return Err(Error::Unsupported(format!(
                 "weights cannot be converted to {format}; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K can be written"
             )));

@@ -172,6 +172,7 @@ fn shifts<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
                 head_dim,
                 q_norm: None,
                 k_norm: None,
+                whole_norms: false,
             };
             // One slot twice: it turns twice.
             let slots = [0u32, 5, 31, 32, 77, 95, 5];

@@ -4,9 +4,10 @@ use super::{Portable, Random, SIZES, assert_near, cached, everywhere, held};
 use nano_kernels::cuda::{Buf, Cuda, Driver};
 use nano_kernels::{Backend, KvFormat, NO_SLOT, Norm, NormKind, PAGE_ROWS, PageLayout, Pairing, Precision, Rope};
 
-/// A head's norm: its numbers and the backend's own.
+/// A norm of heads: its numbers, for one head or for each.
 struct HeadNorm {
     kind: NormKind,
+    whole: bool,
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
 }
@@ -14,12 +15,16 @@ struct HeadNorm {
 const EPS: f32 = 1e-6;
 
 impl HeadNorm {
-    fn apply(&self, x: &mut [f64]) {
-        let n = x.len() as f64;
-        let mean = if self.kind == NormKind::Layer { x.iter().sum::<f64>() / n } else { 0.0 };
-        let factor = 1.0 / (x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n + EPS as f64).sqrt();
+    /// Norms head `head`, `x`, of `all`.
+    fn apply(&self, x: &mut [f64], head: usize, all: &[f64]) {
+        let over = if self.whole { all.to_vec() } else { x.to_vec() };
+        let n = over.len() as f64;
+        let mean = if self.kind == NormKind::Layer { over.iter().sum::<f64>() / n } else { 0.0 };
+        let factor = 1.0 / (over.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n + EPS as f64).sqrt();
+        let own = if self.weight.len() > x.len() { head * x.len() } else { 0 };
         for (i, v) in x.iter_mut().enumerate() {
-            *v = (*v - mean) * factor * self.weight[i] as f64 + self.bias.as_ref().map_or(0.0, |b| b[i] as f64);
+            let bias = self.bias.as_ref().map_or(0.0, |b| b[own + i] as f64);
+            *v = (*v - mean) * factor * self.weight[own + i] as f64 + bias;
         }
     }
 }
@@ -51,7 +56,8 @@ struct Case {
     head_dim: usize,
     dims: usize,
     pairing: Pairing,
-    /// No norms; root mean square; layer norms with biases, q alone.
+    /// No norms; root mean square; layer norms with biases, q alone; root mean square over all heads; layer norms with
+    /// each head's own factors; the same over all heads, with biases.
     norms: usize,
     /// Whether qkv and q are f16.
     half: [bool; 2],
@@ -68,12 +74,14 @@ fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> 
     let slab = if number.is_multiple_of(2) { 1 } else { 2 * Cuda::<D>::page_bytes(&layout) };
     let mut kv = cuda.pages_in_slabs(layout, slab).unwrap();
     let factor = if number.is_multiple_of(3) { 1.25 } else { 1.0 };
-    let mut norm = |of: bool| {
-        let kind = if norms == 1 { NormKind::Rms } else { NormKind::Layer };
-        let bias = (norms == 2).then(|| random.floats(head_dim));
-        of.then(|| HeadNorm { kind, weight: random.floats(head_dim), bias })
+    let whole = norms == 3 || norms == 5;
+    let mut norm = |of: bool, heads: usize| {
+        let kind = if norms == 1 || norms == 3 { NormKind::Rms } else { NormKind::Layer };
+        let count = if norms > 2 { heads * head_dim } else { head_dim };
+        let bias = (norms == 2 || norms == 5).then(|| random.floats(count));
+        of.then(|| HeadNorm { kind, whole, weight: random.floats(count), bias })
     };
-    let (q_norm, k_norm) = (norm(norms > 0), norm(norms == 1));
+    let (q_norm, k_norm) = (norm(norms > 0, heads), norm(norms > 0 && norms != 2, kv_heads));
     let mut on_device = |norm: &Option<HeadNorm>| {
         norm.as_ref().map(|norm| Norm {
             kind: norm.kind,
@@ -95,6 +103,7 @@ fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> 
         head_dim,
         q_norm: q_own,
         k_norm: k_own,
+        whole_norms: whole,
     };
     let n: usize = [1, 3, 9][number / 3 % 3];
     let rows = n.next_power_of_two().max(9) + 1;
@@ -129,9 +138,12 @@ fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> 
     let portable = Portable(layout);
     let mut stored = 0;
     for (r, of) in step.rows.iter().enumerate() {
-        let part = |from: usize, norm: &Option<HeadNorm>, turned: bool| -> Vec<f64> {
-            let mut x: Vec<f64> = values[r * cols + from..][..head_dim].iter().map(|v| *v as f64).collect();
-            norm.iter().for_each(|norm| norm.apply(&mut x));
+        let some = |from: usize, count: usize| values[r * cols + from..][..count].iter().map(|v| *v as f64);
+        // Head `head` of the `count` that begin at `from`.
+        let part = |from: usize, head: usize, count: usize, norm: &Option<HeadNorm>, turned: bool| -> Vec<f64> {
+            let mut x: Vec<f64> = some(from + head * head_dim, head_dim).collect();
+            let all: Vec<f64> = some(from, count * head_dim).collect();
+            norm.iter().for_each(|norm| norm.apply(&mut x, head, &all));
             if turned {
                 turn(&mut x, of.position as f32, &frequencies, factor as f64, pairing);
             }
@@ -139,7 +151,7 @@ fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> 
         };
         let most = |x: &[f64]| x.iter().fold(0f64, |m, v| m.max(v.abs()));
         for head in 0..heads {
-            let exact = part(head * head_dim, &q_norm, true);
+            let exact = part(0, head, heads, &q_norm, true);
             for (e, exact_value) in exact.iter().enumerate() {
                 let what = format!("case {number}: q, row {r}, head {head}, dim {e}, position {}", of.position);
                 let at = r * q_cols + head * head_dim + e;
@@ -152,8 +164,8 @@ fn check<D: Driver>(cuda: &mut Cuda<D>, case: &Case, number: usize) -> Vec<f32> 
         stored += 1;
         let (page, row) = (of.slot as usize / PAGE_ROWS, of.slot as usize % PAGE_ROWS);
         for (head, which) in (0..kv_heads).flat_map(|head| [(head, 0), (head, 1)]) {
-            let from = q_cols + (which * kv_heads + head) * head_dim;
-            let exact = part(from, if which == 0 { &k_norm } else { &None }, which == 0);
+            let from = q_cols + which * kv_heads * head_dim;
+            let exact = part(from, head, kv_heads, if which == 0 { &k_norm } else { &None }, which == 0);
             let (values, scale) = portable.values(&pages[page], layer * kv_heads + head, which, row);
             let what = format!("case {number}: {}, row {r}, head {head}", ["key", "value"][which]);
             if format == KvFormat::Q8 {
@@ -211,7 +223,7 @@ fn heads_are_turned_and_stored() {
                 head_dim,
                 dims,
                 pairing: if (number / 2) % 2 == 0 { Pairing::Halves } else { Pairing::Adjacent },
-                norms: number % 3,
+                norms: number % 6,
                 half: [number % 4 < 2, number % 5 > 1],
                 format,
             });
@@ -241,9 +253,18 @@ fn store<B: Backend>(b: &mut B, format: KvFormat, values: &[f32]) -> Vec<u8> {
     let layout = PageLayout { pages: 2, layers: 1, kv_heads: 1, head_dim: 72, format };
     let mut kv = b.pages(layout).unwrap();
     let frequencies = b.buf(1, 0, Precision::Full).unwrap();
-    let (pairing, dims, factor) = (Pairing::Halves, 0, 1.0);
-    let rope =
-        Rope { pairing, dims, frequencies, factor, heads: 2, kv_heads: 1, head_dim: 72, q_norm: None, k_norm: None };
+    let rope = Rope {
+        pairing: Pairing::Halves,
+        dims: 0,
+        frequencies,
+        factor: 1.0,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 72,
+        q_norm: None,
+        k_norm: None,
+        whole_norms: false,
+    };
     let mut qkv = b.buf(SIZES.rows, 4 * 72, Precision::Full).unwrap();
     let mut q = b.buf(SIZES.rows, 2 * 72, Precision::Full).unwrap();
     b.write(&mut qkv, values).unwrap();

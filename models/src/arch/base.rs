@@ -2,7 +2,7 @@
 
 use super::{Arch, rope};
 use crate::names::{self, Role};
-use crate::spec::{LayerRope, LayerSpec, Spec};
+use crate::spec::{HeadNorms, LayerRope, LayerSpec, Spec};
 use crate::{Checkpoint, Config, Container, Result};
 use nano_kernels::{Act, NormKind};
 
@@ -28,6 +28,7 @@ pub fn base(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> R
         norm: NormKind::Rms,
         norm_eps: c.opt_f32("rms_norm_eps", "attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
         norm_plus: 0.0,
+        head_norms: if names::has(arch.names, Role::QNorm) { HeadNorms::Shared } else { HeadNorms::None },
         act: act(c, Act::Silu)?,
         gated: true,
         parallel: false,

@@ -9,6 +9,7 @@ use nano_kernels::{Act, Pairing};
 
 pub static GEMMA: Arch = Arch {
     name: "gemma",
+    models: "Gemma 1",
     hf: &["gemma"],
     gguf: &["gemma"],
     spec: gemma,
@@ -19,6 +20,7 @@ pub static GEMMA: Arch = Arch {
 
 pub static GEMMA2: Arch = Arch {
     name: "gemma2",
+    models: "Gemma 2",
     hf: &["gemma2"],
     gguf: &["gemma2"],
     spec: gemma2,
@@ -28,6 +30,7 @@ pub static GEMMA2: Arch = Arch {
 
 pub static GEMMA3: Arch = Arch {
     name: "gemma3",
+    models: "Gemma 3, text",
     hf: &["gemma3_text"],
     gguf: &["gemma3"],
     spec: gemma3,

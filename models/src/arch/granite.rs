@@ -4,7 +4,8 @@ use super::{Arch, base, llama::LLAMA};
 use crate::spec::Spec;
 use crate::{Checkpoint, Result};
 
-pub static GRANITE: Arch = Arch { name: "granite", hf: &["granite"], gguf: &["granite"], spec, ..LLAMA };
+pub static GRANITE: Arch =
+    Arch { name: "granite", models: "Granite 3", hf: &["granite"], gguf: &["granite"], spec, ..LLAMA };
 
 fn spec(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
     let spec = base(arch, checkpoint, vocab)?;

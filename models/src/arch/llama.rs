@@ -9,6 +9,7 @@ use nano_kernels::Pairing;
 
 pub static LLAMA: Arch = Arch {
     name: "llama",
+    models: "Llama 1, 2, 3, 3.1, 3.2, 3.3; TinyLlama, SmolLM, SmolLM2, OpenLLaMA, Sheared-LLaMA, Vicuna, Yi, CodeLlama and others of the same make",
     hf: &["llama"],
     gguf: &["llama"],
     spec: llama,
@@ -18,12 +19,19 @@ pub static LLAMA: Arch = Arch {
 };
 
 /// GGUF files of Mistral models call themselves llama, and most leave the window out.
-pub static MISTRAL: Arch =
-    Arch { name: "mistral", hf: &["mistral", "ministral"], gguf: &["mistral"], spec: mistral, ..LLAMA };
+pub static MISTRAL: Arch = Arch {
+    name: "mistral",
+    models: "Mistral 7B, Nemo, Small; Ministral",
+    hf: &["mistral", "ministral"],
+    gguf: &["mistral"],
+    spec: mistral,
+    ..LLAMA
+};
 
 /// GGUF files of Mixtral call themselves llama, too.
 pub static MIXTRAL: Arch = Arch {
     name: "mixtral",
+    models: "Mixtral",
     hf: &["mixtral"],
     gguf: &[],
     spec: mixtral,
@@ -31,7 +39,8 @@ pub static MIXTRAL: Arch = Arch {
     ..LLAMA
 };
 
-pub static SMOLLM3: Arch = Arch { name: "smollm3", hf: &["smollm3"], gguf: &["smollm3"], spec: smollm3, ..LLAMA };
+pub static SMOLLM3: Arch =
+    Arch { name: "smollm3", models: "SmolLM3", hf: &["smollm3"], gguf: &["smollm3"], spec: smollm3, ..LLAMA };
 
 fn llama(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Result<Spec> {
     let mut spec = base(arch, checkpoint, vocab)?;

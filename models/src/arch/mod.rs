@@ -6,6 +6,7 @@ mod experts;
 mod gemma;
 mod granite;
 mod llama;
+mod olmo;
 mod phi;
 mod qwen;
 mod rope;
@@ -22,6 +23,8 @@ use nano_kernels::Pairing;
 pub struct Arch {
     /// Its name, for people.
     pub name: &'static str,
+    /// The models that it stands for, for people.
+    pub models: &'static str,
     /// `model_type` in config.json.
     pub hf: &'static [&'static str],
     /// `general.architecture` in GGUF.
@@ -67,6 +70,7 @@ pub const ALL: &[&Arch] = &[
     &gemma::GEMMA3,
     &phi::PHI2,
     &phi::PHI3,
+    &olmo::OLMO2,
     &granite::GRANITE,
     &stablelm::STABLELM,
 ];

@@ -8,6 +8,7 @@ use nano_kernels::{Act, NormKind, Pairing};
 
 pub static PHI2: Arch = Arch {
     name: "phi2",
+    models: "Phi-2",
     hf: &["phi"],
     gguf: &["phi2"],
     spec: phi2,
@@ -18,6 +19,7 @@ pub static PHI2: Arch = Arch {
 
 pub static PHI3: Arch = Arch {
     name: "phi3",
+    models: "Phi-3, Phi-3.5, Phi-4",
     hf: &["phi3"],
     gguf: &["phi3"],
     spec: phi3,

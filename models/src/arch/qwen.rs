@@ -9,6 +9,7 @@ use nano_kernels::Pairing;
 
 pub static QWEN2: Arch = Arch {
     name: "qwen2",
+    models: "Qwen 2, Qwen 2.5, QwQ",
     hf: &["qwen2"],
     gguf: &["qwen2"],
     spec,
@@ -19,6 +20,7 @@ pub static QWEN2: Arch = Arch {
 
 pub static QWEN3: Arch = Arch {
     name: "qwen3",
+    models: "Qwen 3",
     hf: &["qwen3"],
     gguf: &["qwen3"],
     names: &[names::COMMON, names::PRE_NORMS, names::HEAD_NORMS],
@@ -27,6 +29,7 @@ pub static QWEN3: Arch = Arch {
 
 pub static QWEN2_MOE: Arch = Arch {
     name: "qwen2-moe",
+    models: "Qwen 1.5 MoE, Qwen 2 MoE",
     hf: &["qwen2_moe"],
     gguf: &["qwen2moe"],
     spec: |arch, checkpoint, vocab| sparse(arch, checkpoint, vocab, (false, false)),
@@ -36,6 +39,7 @@ pub static QWEN2_MOE: Arch = Arch {
 
 pub static QWEN3_MOE: Arch = Arch {
     name: "qwen3-moe",
+    models: "Qwen 3 MoE",
     hf: &["qwen3_moe"],
     gguf: &["qwen3moe"],
     // GGUF files are all of models whose factors sum to 1.

@@ -43,7 +43,7 @@ pub trait Checkpoint: Send + Sync {
 /// How a model's files are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
-    /// One GGUF file.
+    /// One GGUF file, or the parts of one.
     Gguf,
     /// A folder with config.json, tokenizer.json and safetensors.
     HuggingFace,
@@ -62,14 +62,15 @@ pub struct TensorInfo {
     pub bytes: usize,
 }
 
-/// Opens a model: a GGUF file, a Hugging Face folder, or a folder that holds just one GGUF file.
+/// Opens a model: a GGUF file (of a split one, any part), a Hugging Face folder, or a folder that holds just one GGUF
+/// model.
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     let path = &normal(path);
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot be examined", e))?;
     if !meta.is_dir() {
         return Ok(Box::new(gguf::Gguf::open(path)?));
     }
-    let ggufs = files_ending(path, ".gguf")?;
+    let ggufs = gguf::split::models(&files_ending(path, ".gguf")?, |p| file_name(p));
     let has_config = path.join("config.json").is_file();
     match &ggufs[..] {
         // A GGUF repository often carries a config.json beside its one file; it is no Hugging Face folder without
@@ -77,7 +78,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
         [one] if !has_config || files_ending(path, ".safetensors")?.is_empty() => Ok(Box::new(gguf::Gguf::open(one)?)),
         [] if !has_config => Err(Error::file(path, "a folder with neither config.json nor a .gguf file is no model")),
         [_, _, ..] if !has_config => {
-            let names: Vec<_> = ggufs.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy()).collect();
+            let names: Vec<_> = ggufs.iter().map(|p| file_name(p)).collect();
             Err(Error::file(path, format!("the folder holds several models; name one of {}", names.join(", "))))
         }
         _ => Ok(Box::new(hf::HuggingFace::open(path)?)),
@@ -93,6 +94,11 @@ pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Box<dyn Checkpoint>> {
 fn normal(path: &Path) -> PathBuf {
     let out: PathBuf = path.components().collect();
     if out.as_os_str().is_empty() { PathBuf::from(".") } else { out }
+}
+
+/// The last part of a path, for names.
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Files of a folder whose names end so, sorted.

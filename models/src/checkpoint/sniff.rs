@@ -9,7 +9,7 @@ pub(super) fn looks_like(bytes: &[u8]) -> String {
     } else if starts(b"version https://git-lfs") {
         "is a Git LFS pointer, not the model itself; fetch it with `git lfs pull`"
     } else if starts(b"PK\x03\x04") || starts(b"\x80\x02") {
-        "looks like a PyTorch file; convert it to safetensors or GGUF"
+        "looks like a PyTorch file; give the folder that holds it and its config.json"
     } else if bytes.get(8) == Some(&b'{') {
         "looks like safetensors; give the folder that holds it and its config.json"
     } else if [&b"lmgg"[..], b"tjgg", b"fmgg", b"algg", b"ggml", b"ggjt", b"ggmf"].iter().any(|m| starts(m)) {

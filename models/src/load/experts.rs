@@ -1,8 +1,9 @@
 //! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
 
-use super::{Loader, name, piece, target};
+use super::{Loader, piece, target};
 use crate::assemble::Mlp;
 use crate::names::{self, Role};
+use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
 use crate::{Checkpoint, Error, Quantization, Result};
 use nano_kernels::{Backend, HostTensor};
@@ -137,7 +138,7 @@ impl<B: Backend> Loader<'_, B> {
         for Source { role, name, piece: number, pieces } in sources {
             let (checkpoint, threads) = (self.checkpoint, self.options.threads);
             let missing = || crate::arch::missing(checkpoint, name);
-            let shape = super::shape(self.spec, *role);
+            let shape = crate::shapes::shape(self.spec, *role);
             if !self.used.contains(name) {
                 self.take(name, shape)?.ok_or_else(missing)?;
             }

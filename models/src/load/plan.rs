@@ -1,8 +1,9 @@
 //! What a model will take, before anything of it is read.
 
-use super::{LoadOptions, experts, name, pieces, roles, stacks, target};
+use super::{LoadOptions, experts, target};
 use crate::decoder::Room;
 use crate::names::Role;
+use crate::shapes::{name, pieces, roles, stacks};
 use crate::spec::Spec;
 use crate::{Checkpoint, Result};
 use nano_kernels::{Backend, PAGE_ROWS};

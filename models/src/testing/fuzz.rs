@@ -3,7 +3,7 @@
 //! same functions as an ordinary test.
 
 use crate::checkpoint::gguf::Gguf;
-use crate::checkpoint::hf::{parse_index, parse_shard};
+use crate::checkpoint::hf::{ShardTensor, parse_index, parse_shard, parse_torch};
 use crate::{Checkpoint, Control, HfVocab, Tokenizer};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,16 @@ pub fn index(bytes: &[u8]) {
 /// The header of a safetensors file.
 pub fn shard(bytes: &[u8]) {
     let Ok(tensors) = parse_shard(Path::new("fuzz.safetensors"), bytes) else { return };
+    tensors_lie_in(bytes, tensors);
+}
+
+/// A file of PyTorch's: archive and pickle.
+pub fn torch(bytes: &[u8]) {
+    let Ok(tensors) = parse_torch(Path::new("fuzz.bin"), bytes) else { return };
+    tensors_lie_in(bytes, tensors);
+}
+
+fn tensors_lie_in(bytes: &[u8], tensors: Vec<ShardTensor>) {
     for t in tensors {
         let data = bytes.get(t.range).unwrap_or_else(|| panic!("{} lies outside the file", t.name));
         assert_eq!(data.len(), t.info.bytes);

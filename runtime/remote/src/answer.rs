@@ -20,6 +20,8 @@ pub(crate) struct Asked {
     pub(crate) body: String,
     /// Tokens that it may have.
     pub(crate) most: usize,
+    /// How long its prompt may be.
+    pub(crate) guess: usize,
 }
 
 /// Makes the answer, to its end.
@@ -29,7 +31,7 @@ pub(crate) fn make(shared: &Shared, asked: &Asked, sink: &AnswerSink) {
     let made = shared.server.retrying(&over, || attempt(shared, asked, sink));
     let end = match made {
         Ok(output) => Ok(Event::Done(Box::new(output))),
-        Err(Without::Over) => Ok(Event::Done(Box::new(Assembly::new(started).cancel()))),
+        Err(Without::Over) => Ok(Event::Done(Box::new(Assembly::new(started, 0).cancel()))),
         Err(Without::Failed(failure)) => {
             let site = Site { answer: asked.most, ..shared.site() };
             Err(failure.error(&site))
@@ -42,7 +44,7 @@ pub(crate) fn make(shared: &Shared, asked: &Asked, sink: &AnswerSink) {
 fn attempt(shared: &Shared, asked: &Asked, sink: &AnswerSink) -> Result<Output, (Without, bool)> {
     let over = || sink.is_over();
     let (server, url) = (&shared.server, format!("{}/chat/completions", shared.base));
-    let mut reading = Reading { assembly: Assembly::new(Instant::now()), body: Body::default() };
+    let mut reading = Reading { assembly: Assembly::new(Instant::now(), asked.guess), body: Body::default() };
     let exchange = server
         .client
         .start(url, Some(asked.body.clone()))

@@ -1,7 +1,9 @@
 //! A request as the interface writes it. Options that it has no word for are refused by name, never left out silently.
 
 use crate::calls::new_id;
-use nano_runtime::{Constraint, Content, Error, GenerateOptions, Map, Message, Request, Result, ToolChoice, Value};
+use nano_runtime::{
+    Constraint, Content, Error, GenerateOptions, Map, Message, Part, Request, Result, ToolChoice, Value,
+};
 use serde_json::json;
 use std::collections::VecDeque;
 
@@ -123,9 +125,9 @@ fn decimal(value: f32) -> Value {
 
 /// A conversation in the interface's form.
 ///
-/// Reasoning goes back only where it belongs to the round under way (what was thought before the last call), and only in
-/// the field in which this very server has sent some: others refuse fields they do not know, and templates drop older
-/// reasoning anyway.
+/// Reasoning goes back only where it belongs to the round under way (what was thought before the last call), and only
+/// in the field in which this very server has sent some: others refuse fields they do not know, and templates drop
+/// older reasoning anyway.
 pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) -> Value {
     let round = messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
     // Calls without an id are given one, and the results after them take these in order.
@@ -134,7 +136,7 @@ pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) ->
         let mut one = Map::new();
         one.insert("role".to_owned(), message.role.as_str().into());
         let calls = message.tool_calls.as_deref().unwrap_or_default();
-        one.insert("content".to_owned(), content(&message.content, !calls.is_empty()));
+        one.insert("content".to_owned(), content(&message.content));
         if let Some(name) = &message.name {
             one.insert("name".to_owned(), name.as_str().into());
         }
@@ -162,25 +164,24 @@ pub(crate) fn messages(messages: &[Message], reasoning: Option<&'static str>) ->
     list.collect()
 }
 
-fn content(content: &Content, calls: bool) -> Value {
+/// A message that only makes calls has an empty text. The interface allows null, and none at all, but servers there are
+/// that take neither, and templates that add a text to it.
+fn content(content: &Content) -> Value {
     match content {
-        Content::Text(text) if text.is_empty() && calls => Value::Null,
         Content::Text(text) => text.as_str().into(),
-        Content::None | Content::Absent if calls => Value::Null,
         Content::None | Content::Absent => "".into(),
-        Content::Parts(parts) => parts
-            .iter()
-            .map(|part| {
-                let mut one = Map::new();
-                one.insert("type".to_owned(), part.kind.as_str().into());
-                if let Some(text) = &part.text {
-                    one.insert("text".to_owned(), text.as_str().into());
-                }
-                one.extend(part.other.clone());
-                Value::Object(one)
-            })
-            .collect(),
+        Content::Parts(parts) => parts.iter().map(part).collect(),
     }
+}
+
+fn part(part: &Part) -> Value {
+    let mut one = Map::new();
+    one.insert("type".to_owned(), part.kind.as_str().into());
+    if let Some(text) = &part.text {
+        one.insert("text".to_owned(), text.as_str().into());
+    }
+    one.extend(part.other.clone());
+    Value::Object(one)
 }
 
 fn call(made: &Value, open: &mut VecDeque<String>) -> Value {

@@ -1,5 +1,5 @@
-//! Calls of tools as servers send them, in fragments or whole, put together. What is no proper call in the end is text for
-//! the reader.
+//! Calls of tools as servers send them, in fragments or whole, put together. What is no proper call in the end is text
+//! for the reader.
 
 use nano_runtime::{Map, ToolCall, Value};
 use std::collections::hash_map::RandomState;
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn whole_calls() {
-        let whole = |id: Value, index: Value| json!({"index": index, "id": id, "function": {"name": "f", "arguments": "{\"x\": 1}"}});
+        let function = json!({"name": "f", "arguments": "{\"x\": 1}"});
+        let whole = |id: Value, index: Value| json!({"index": index, "id": id, "function": function});
         let two = [three("a", "f", "{x:1}"), three("b", "f", "{x:1}")];
         assert_eq!(made(&[whole(json!("a"), json!(0)), whole(json!("b"), json!(0))]), two);
         assert_eq!(made(&[whole(json!("a"), json!(null)), whole(json!("b"), json!(null))]), two);

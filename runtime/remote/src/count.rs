@@ -1,5 +1,5 @@
-//! How long a prompt is: exactly where an answer told so, else by a rule of thumb that answers correct. Servers that can be
-//! asked are asked by `lengths`.
+//! How long a prompt is: exactly where an answer told so, else by a rule of thumb that answers correct. Servers that
+//! can be asked are asked by `lengths`.
 
 use crate::delta::Usage;
 use nano_runtime::{Content, Message, Value};
@@ -47,6 +47,11 @@ impl Counts {
         if self.known.len() > KEPT {
             self.known.pop_front();
         }
+    }
+
+    /// Whether no answer has told anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// The longest known beginning, and the rest by the rule.

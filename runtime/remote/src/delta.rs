@@ -20,6 +20,7 @@ pub(crate) struct Assembly {
     reasoning_field: Option<&'static str>,
     /// Pieces of text, reasoning and calls: about as many as tokens.
     pieces: usize,
+    guess: usize,
     sent: Instant,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -34,8 +35,8 @@ pub(crate) struct Usage {
 }
 
 impl Assembly {
-    /// Begins when the request is sent.
-    pub(crate) fn new(sent: Instant) -> Self {
+    /// Begins when the request is sent. `guess` is the length of its prompt, for servers that do not count.
+    pub(crate) fn new(sent: Instant, guess: usize) -> Self {
         Self {
             text: String::new(),
             reasoning: String::new(),
@@ -44,6 +45,7 @@ impl Assembly {
             usage: None,
             reasoning_field: None,
             pieces: 0,
+            guess,
             sent,
             first: None,
             last: None,
@@ -86,7 +88,9 @@ impl Assembly {
         if let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) {
             self.delta(delta, events);
         }
-        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+        // Some servers say in each piece, in words, that there is no reason yet.
+        let reason = choice.get("finish_reason").and_then(Value::as_str);
+        if let Some(reason) = reason.filter(|reason| !["", "null"].contains(reason)) {
             self.finish = Some(reason.to_owned());
         }
         Ok(())
@@ -109,12 +113,11 @@ impl Assembly {
         if let Some(text) = delta.get("refusal").and_then(Value::as_str) {
             self.said(text, events);
         }
-        for entry in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        let calls = delta.get("tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty());
+        // Some servers send each call in the old form as well.
+        let old = delta.get("function_call").filter(|function| function.is_object() && calls.is_none());
+        for entry in calls.into_iter().flatten().chain(old) {
             self.calls.push(entry);
-            self.piece();
-        }
-        if let Some(function) = delta.get("function_call").filter(|function| function.is_object()) {
-            self.calls.push(function);
             self.piece();
         }
     }
@@ -190,7 +193,7 @@ impl Assembly {
         };
         let to_first = seconds(Some(self.sent), self.first);
         let stats = Stats {
-            input_tokens: self.usage.map_or(0, |usage| usage.prompt.saturating_sub(usage.cached)),
+            input_tokens: self.usage.map_or(self.guess, |usage| usage.prompt.saturating_sub(usage.cached)),
             reused_tokens: self.usage.map_or(0, |usage| usage.cached),
             output_tokens: self.usage.map_or(self.pieces, |usage| usage.answer),
             prefill_time: to_first,

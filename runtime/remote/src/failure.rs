@@ -1,7 +1,6 @@
 //! What goes wrong with a server, and the sentences that say so and what to do. What servers say in their own words is
 //! read in `refusal`.
 
-use crate::address;
 use crate::http::Broken;
 use crate::refusal::Refusal;
 use crate::server::Server;
@@ -41,10 +40,12 @@ pub(crate) struct Site<'a> {
     /// Tokens that the answer was to have at most.
     pub(crate) answer: usize,
     pub(crate) connect: Duration,
+    /// `/v1` after the address leads nowhere either.
+    pub(crate) tried: bool,
 }
 
-/// The wait that a server may ask for before a request is sent again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The wait before a request is sent again, whoever asks for it.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Letters of a server's own words that are shown.
 const SHOWN: usize = 500;
 
@@ -75,16 +76,13 @@ impl Failure {
     }
 
     fn sentence(&self, site: &Site<'_>) -> String {
-        let try_v1 = || {
-            if address::has_path(site.base) {
-                "; check the address's path".to_owned()
-            } else {
-                format!("; perhaps the address is {}/v1", site.base)
-            }
+        let where_else = || match site.tried {
+            true => format!("; {}/v1 was tried too: check the address", site.base),
+            false => "; check the address's path".to_owned(),
         };
         match self {
             Failure::Broken(broken) => broken_sentence(broken, site),
-            Failure::Page => format!("a web page answers there, not this interface{}", try_v1()),
+            Failure::Page => format!("a web page answers there, not this interface{}", where_else()),
             Failure::Status { status, moved: Some(place), .. } if (300..400).contains(status) => {
                 format!("the server says that this is elsewhere, at {place}; give that address")
             }
@@ -99,7 +97,7 @@ impl Failure {
                         format!("the model {} is unknown there{said}{}", site.model.unwrap_or("asked for"), site.list())
                     }
                     404 | 405 => {
-                        format!("there is nothing of this interface at this path ({status}){said}{}", try_v1())
+                        format!("there is nothing of this interface at this path ({status}){said}{}", where_else())
                     }
                     429 => match wait {
                         Some(wait) => format!("the server is busy (429){said}; it asks to wait {} s", wait.as_secs()),
@@ -133,7 +131,7 @@ impl<'a> Site<'a> {
     /// An address of which nothing else is known.
     pub(crate) fn of(base: &'a str, server: &'a Server) -> Self {
         let (key, connect) = (server.client.key(), server.timeouts.connect);
-        Self { base, model: None, models: &[], key, answer: 0, connect }
+        Self { base, model: None, models: &[], key, answer: 0, connect, tried: false }
     }
 
     /// An error with this site's name; the key is kept out of it, whoever wrote it there.

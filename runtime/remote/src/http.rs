@@ -23,7 +23,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// The error is a sentence's end.
-    pub(crate) fn new(options: &RemoteOptions) -> Result<Self, String> {
+    pub(crate) fn new(options: &RemoteOptions, connect: Duration) -> Result<Self, String> {
         let proxy = options.proxy.as_deref().map(proxy).transpose()?;
         let mut tls = TlsConfig::builder();
         if let Some(path) = &options.certificates {
@@ -42,7 +42,7 @@ impl Client {
         if key.as_deref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err("the key holds characters that no key has".to_owned());
         }
-        let connect = Some(options.timeouts.connect);
+        let connect = Some(connect);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -12,9 +12,9 @@
 //! # Ok::<(), nano_runtime::Error>(())
 //! ```
 //!
-//! A request is sent again, after a while, only if no server was there or it was busy, and never after the answer has
-//! begun: nothing is fed twice. Each answer has a thread and a connection of its own. Stopping or dropping an answer
-//! closes the connection within a moment, so that the server can stop too.
+//! A request is sent again, after a while, only if no server was there, or if it was busy, failed or closed the
+//! connection, and never after the answer has begun: nothing is said twice. Each answer has a thread and a connection
+//! of its own. Stopping or dropping an answer closes the connection within a moment, so that the server can stop too.
 //!
 //! Not here: terminals, environment variables (proxies and keys are options), and what is done with calls of tools.
 
@@ -50,6 +50,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// A model on a server.
+///
+/// The [`Stats`](nano_runtime::Stats) of its answers hold the server's counts; where it does not count, tokens of the
+/// prompt are estimated and those of the answer are the pieces that it came in. Times are measured here, and hold the
+/// network's.
 pub struct RemoteEngine {
     shared: Arc<Shared>,
 }
@@ -75,8 +79,8 @@ struct Learned {
 }
 
 impl RemoteEngine {
-    /// Asks the server for its models and takes the one that is named, or the only one. Where the address leads nowhere,
-    /// it is tried with `/v1` as well.
+    /// Asks the server for its models and takes the one that is named, or the only one. Where the address leads
+    /// nowhere, it is tried with `/v1` as well.
     pub fn open(options: RemoteOptions) -> Result<Self> {
         let refuse = |problem| Error::Engine { engine: options.url.trim().to_owned(), problem };
         let base = address::normal(&options.url).map_err(|problem| Error::Engine {
@@ -94,6 +98,11 @@ impl RemoteEngine {
     /// The address that was found, as in `http://host:8000/v1`.
     pub fn url(&self) -> &str {
         &self.shared.base
+    }
+
+    /// Whether somebody said how much context there is: the server, or the options.
+    pub fn knows_context_size(&self) -> bool {
+        !self.shared.context_is_guessed
     }
 
     /// The models that the server has; none if it has no list.
@@ -140,6 +149,16 @@ impl Engine for RemoteEngine {
         Ok(self.shared.learned().counts.estimate(messages, tools))
     }
 
+    fn estimated_len(&self, messages: &[Message], tools: &[Value]) -> Result<usize> {
+        let learned = self.shared.learned();
+        if learned.counts.is_empty() {
+            // The server's answers say nothing of lengths.
+            drop(learned);
+            return self.prompt_len(messages, tools);
+        }
+        Ok(learned.counts.estimate(messages, tools))
+    }
+
     fn stream(&self, request: &Request) -> Result<Box<dyn Answer>> {
         let shared = &self.shared;
         body::check(request, |problem| shared.site().error(problem))?;
@@ -154,6 +173,7 @@ impl Engine for RemoteEngine {
             messages: request.messages.clone(),
             tools: request.tools.clone(),
             most: request.options.max_new_tokens,
+            guess: shared.learned().counts.estimate(&request.messages, &request.tools),
         };
         let (sink, stream) = answer();
         let own = Arc::clone(shared);

@@ -59,7 +59,7 @@ pub(crate) fn find(server: &Server, options: &RemoteOptions, base: &str) -> Resu
                 llama: false,
             })
         }
-        (_, Some(failure)) => Err(failure.error(&site)),
+        (_, Some(failure)) => Err(failure.error(&Site { tried: !base.ends_with("/v1"), ..site })),
         (_, None) => Err(Failure::Early.error(&site)),
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Where the server is, and how patient to be with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RemoteOptions {
-    /// The address up to what all paths have in common, as in `http://host:8000/v1`. `http://` and `/v1` may be missing.
+    /// The address up to what all paths have in common, as in `http://host:8000/v1`. `http://` and `/v1` may be
+    /// missing.
     pub url: String,
     /// The server's name for the model. `None` takes the only one it has.
     pub model: Option<String>,
@@ -15,9 +16,11 @@ pub struct RemoteOptions {
     pub key: Option<String>,
     /// How long to wait.
     pub timeouts: Timeouts,
-    /// How often a request that found no server, or a busy one, is sent again. Never after the answer has begun.
+    /// How often a request is sent again that found no server, or one that is busy, fails or closes the connection.
+    /// Never after the answer has begun.
     pub retries: usize,
-    /// The wait before the first of these; it doubles each time. What a busy server asks for comes first.
+    /// The wait before the first of these; it doubles each time, up to a minute. What a busy server asks for comes
+    /// first.
     pub backoff: Duration,
     /// Tokens of prompt and answer together. `None` takes what the server says, or else 4096.
     pub context: Option<usize>,
@@ -52,6 +55,16 @@ impl RemoteOptions {
             proxy: None,
             certificates: None,
         }
+    }
+}
+
+impl Timeouts {
+    /// The same, but none so long that a clock does not reach its end.
+    pub(crate) fn bounded(self) -> Self {
+        let bounded = |time: Duration| time.min(Duration::from_secs(366 * 24 * 3600));
+        let Self { connect, first_byte, between_bytes } = self;
+        let (connect, first_byte, between_bytes) = (bounded(connect), bounded(first_byte), bounded(between_bytes));
+        Self { connect, first_byte, between_bytes }
     }
 }
 

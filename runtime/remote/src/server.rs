@@ -1,6 +1,6 @@
 //! A server: requests to it that are answered at once, and how patient to be. Streamed answers are read in `answer`.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, LONGEST_WAIT};
 use crate::http::{Arrival, Client, Exchange, Head, Waited, pause};
 use crate::refusal::Refusal;
 use crate::{RemoteOptions, Timeouts};
@@ -29,8 +29,9 @@ pub(crate) enum Without {
 
 impl Server {
     pub(crate) fn new(options: &RemoteOptions) -> Result<Self, String> {
-        let client = Client::new(options)?;
-        Ok(Self { client, timeouts: options.timeouts, retries: options.retries, backoff: options.backoff })
+        let timeouts = options.timeouts.bounded();
+        let client = Client::new(options, timeouts.connect)?;
+        Ok(Self { client, timeouts, retries: options.retries, backoff: options.backoff })
     }
 
     /// Tries as often as it may. `attempt` says in what it fails whether it may be tried again.
@@ -39,7 +40,7 @@ impl Server {
         over: &dyn Fn() -> bool,
         mut attempt: impl FnMut() -> Result<T, (Without, bool)>,
     ) -> Result<T, Without> {
-        let mut usual = self.backoff;
+        let mut usual = self.backoff.min(LONGEST_WAIT);
         let mut left = self.retries;
         loop {
             let failure = match attempt() {
@@ -52,7 +53,7 @@ impl Server {
                 return Err(Without::Over);
             }
             left -= 1;
-            usual = usual.saturating_mul(2);
+            usual = usual.saturating_mul(2).min(LONGEST_WAIT);
         }
     }
 

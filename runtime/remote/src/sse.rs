@@ -1,5 +1,5 @@
-//! The body of an answer, from bytes in any pieces to JSON values: server-sent events, or one JSON document where a server
-//! does not stream, or the web page that a wrong address leads to. What the values say is not known here.
+//! The body of an answer, from bytes in any pieces to JSON values: server-sent events, or one JSON document where a
+//! server does not stream, or the web page that a wrong address leads to. What the values say is not known here.
 
 use serde_json::Value;
 

@@ -67,11 +67,18 @@ impl Constraint {
 
     fn grammar(&self) -> TopLevelGrammar {
         match self {
-            Constraint::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema::with_white_space(schema)),
+            Constraint::JsonSchema(schema) => {
+                TopLevelGrammar::from_json_schema(schema::with_white_space(schema, schema::WHITE_SPACE))
+            }
             Constraint::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Constraint::Grammar(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
         }
     }
+}
+
+/// A schema as it stands in a grammar of a call, behind `%json`: nobody reads its layout, so that none is drawn.
+pub(crate) fn embedded(schema: &Value) -> Value {
+    schema::with_white_space(schema, schema::ONE_SPACE)
 }
 
 fn check_text(text: &str, most: usize) -> std::result::Result<(), String> {

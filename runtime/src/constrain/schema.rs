@@ -12,7 +12,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_EXACT: u64 = 1 << 53;
 /// Between two values: a space, or a line break and what indents the next line. Small models would go on with more of it
 /// until their reply is full.
-const WHITE_SPACE: &str = r" |\n(?: {0,24}|\t{0,12})";
+pub(super) const WHITE_SPACE: &str = r" |\n(?: {0,24}|\t{0,12})";
+pub(super) const ONE_SPACE: &str = " ";
 /// An object with settings of llguidance's.
 const SETTINGS: &str = "x-guidance";
 
@@ -58,7 +59,7 @@ pub(super) fn check(schema: &Value) -> Result<(), String> {
 }
 
 /// The schema, with how white space is written unless it says so itself.
-pub(super) fn with_white_space(schema: &Value) -> Value {
+pub(super) fn with_white_space(schema: &Value, white_space: &str) -> Value {
     let mut schema = match schema {
         Value::Bool(true) => json!({}),
         other => other.clone(),
@@ -68,7 +69,7 @@ pub(super) fn with_white_space(schema: &Value) -> Value {
         if let Value::Object(settings) = settings
             && !settings.contains_key("whitespace_flexible")
         {
-            settings.entry("whitespace_pattern").or_insert_with(|| WHITE_SPACE.into());
+            settings.entry("whitespace_pattern").or_insert_with(|| white_space.into());
         }
     }
     schema

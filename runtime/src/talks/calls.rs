@@ -98,3 +98,37 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn calls_are_read_however_they_are_written() {
+        let read = |call: Value| {
+            let message = Message { tool_calls: Some(vec![call]), ..Message::assistant("") };
+            let Call { call, wrong } = calls_of(&message).pop().expect("a call");
+            (call.id.unwrap_or_default(), call.name, Value::Object(call.arguments), wrong.unwrap_or_default())
+        };
+        let plain = |id: &str, arguments| (id.to_owned(), "f".to_owned(), arguments, String::new());
+        let x = json!({"x": 1});
+        let function = |arguments: &Value| json!({"name": "f", "arguments": arguments});
+        assert_eq!(read(json!({"id": "a", "function": function(&json!("{\"x\": 1}"))})), plain("a", x.clone()));
+        assert_eq!(read(json!({"id": "a", "function": function(&x)})), plain("a", x.clone()));
+        // Without an id, and as some lists have it, without a function around the name.
+        assert_eq!(read(function(&x)), plain("", x));
+        for none in [json!(""), json!("null"), json!(null)] {
+            assert_eq!(read(json!({"id": "a", "function": function(&none)})), plain("a", json!({})));
+        }
+        assert_eq!(read(json!({"id": "a", "function": {"name": "f"}})), plain("a", json!({})));
+        for (bad, why) in
+            [(json!("[1]"), "f: the arguments are [1], not"), (json!("{"), "f: the arguments are not JSON")]
+        {
+            assert!(read(json!({"function": function(&bad)})).3.starts_with(why));
+        }
+        // What is no call at all has no name, and is no function's.
+        assert_eq!(read(json!(7)).1, "");
+        assert!(calls_of(&Message::assistant("")).is_empty());
+    }
+}

@@ -170,6 +170,26 @@ impl Chat {
     /// Begins a round, which is read with [`poll`](Chat::poll) or [`next_event`](Chat::next_event): for programs that do
     /// not want to hold a [`Round`] beside the chat. Otherwise it is one. Whatever else is done to the chat before its end
     /// takes it back.
+    ///
+    /// ```no_run
+    /// use nano_runtime::{Chat, Event, RoundEvent};
+    ///
+    /// /// What a robot does in each cycle of its control loop, besides steering.
+    /// fn talk(chat: &mut Chat, heard: Option<String>, obstacle: bool) -> nano_runtime::Result<()> {
+    ///     if let Some(words) = heard.filter(|_| !chat.is_busy()) {
+    ///         chat.start(words)?;
+    ///     }
+    ///     if let Some(stopper) = chat.stopper().filter(|_| obstacle) {
+    ///         stopper.stop();
+    ///     }
+    ///     while let Some(event) = chat.poll() {
+    ///         if let RoundEvent::Answer(Event::Text(text)) = event? {
+    ///             print!("{text}");
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn start(&mut self, text: impl Into<String>) -> Result<()> {
         self.append_message(Message::user(text));
         let options = self.options.clone();

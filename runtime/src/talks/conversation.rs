@@ -1,8 +1,9 @@
 //! What a chat talks through: messages, and answers that join them. Here is the interface, and messages that any engine
 //! answers; a conversation with rows of its own is in `history`.
 
+use super::room;
 use crate::engine::{Answer, Engine, Request};
-use crate::{ChatHistory, Error, Event, GenerateOptions, Result, Stopper};
+use crate::{ChatHistory, Error, Event, GenerateOptions, Overflow, Result, Stopper};
 use nano_templates::Message;
 use serde_json::Value;
 use std::sync::Arc;
@@ -48,17 +49,40 @@ pub trait Conversation: Send {
 }
 
 /// Messages that an engine answers.
+///
+/// Where they and the room for an answer ([`max_new_tokens`](GenerateOptions::max_new_tokens), but no more than half of the
+/// context) exceed what the engine takes, the oldest exchanges are not sent any more, until half of the context is free;
+/// an [`Event::Overflow`] tells. They stay in the list of messages. The system prompt and the exchange that is to be
+/// answered are always sent. The engine is asked for lengths only where they may be exceeded.
 pub struct EngineConversation {
     engine: Arc<dyn Engine>,
-    messages: Vec<Message>,
-    marked: Vec<Message>,
+    overflow: Overflow,
+    state: State,
+    marked: State,
     answer: Option<Box<dyn Answer>>,
+    /// Comes before the events of the answer.
+    first: Option<Event>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    messages: Vec<Message>,
+    /// The first message that is sent, besides the system prompt.
+    start: usize,
 }
 
 impl EngineConversation {
     /// No messages yet.
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, messages: Vec::new(), marked: Vec::new(), answer: None }
+        let (state, marked) = Default::default();
+        Self { engine, overflow: Overflow::Drop, state, marked, answer: None, first: None }
+    }
+
+    /// What to do where the engine's context is exceeded: with [`Overflow::Error`] all messages are sent, and the engine
+    /// refuses them. The others are the same here.
+    pub fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
     }
 
     /// The engine.
@@ -70,7 +94,7 @@ impl EngineConversation {
     fn note(&mut self, event: Result<Event>) -> Result<Event> {
         match &event {
             Ok(Event::Done(output)) => {
-                self.messages.push(output.message.clone());
+                self.state.messages.push(output.message.clone());
                 self.answer = None;
             }
             Err(_) => self.answer = None,
@@ -78,52 +102,79 @@ impl EngineConversation {
         }
         event
     }
+
+    /// What to send.
+    fn request(&mut self, prompt: Option<Vec<Message>>, tools: &[Value], options: &GenerateOptions) -> Request {
+        let State { messages, start } = &mut self.state;
+        let made_room = match (&prompt, self.overflow) {
+            (Some(_), _) | (None, Overflow::Error) => None,
+            _ => room::make(&*self.engine, messages, *start, tools, options),
+        };
+        self.first = made_room.map(|(later, removed_rows)| {
+            *start = later;
+            Event::Overflow { policy: Overflow::Drop, removed_rows }
+        });
+        let messages = prompt.unwrap_or_else(|| room::from(messages, *start));
+        let mut options = options.clone();
+        if self.overflow != Overflow::Error {
+            options.max_new_tokens = room::limit(&*self.engine, &messages, tools, options.max_new_tokens);
+        }
+        Request { messages, tools: tools.to_vec(), options }
+    }
 }
 
 impl Conversation for EngineConversation {
     fn messages(&self) -> &[Message] {
-        &self.messages
+        &self.state.messages
     }
 
     fn append_message(&mut self, message: Message) {
         self.answer = None;
-        self.messages.push(message);
+        self.state.messages.push(message);
     }
 
     fn set_messages(&mut self, messages: Vec<Message>) {
         self.answer = None;
-        self.messages = messages;
+        let alike = self.state.messages.iter().zip(&messages).take_while(|(old, new)| old == new).count();
+        let start = if alike < self.state.start { 0 } else { self.state.start };
+        self.state = State { messages, start };
     }
 
     fn mark(&mut self) {
         self.answer = None;
-        self.marked = self.messages.clone();
+        self.marked = self.state.clone();
     }
 
     fn take_back(&mut self) {
         self.answer = None;
-        self.messages = self.marked.clone();
+        self.state = self.marked.clone();
     }
 
     fn begin(&mut self, prompt: Option<Vec<Message>>, tools: &[Value], options: &GenerateOptions) -> Result<()> {
         self.answer = None;
-        let messages = prompt.unwrap_or_else(|| self.messages.clone());
-        if messages.is_empty() {
+        let request = self.request(prompt, tools, options);
+        if request.messages.is_empty() {
             return Err(Error::NoMessage);
         }
-        let request = Request { messages, tools: tools.to_vec(), options: options.clone() };
         self.answer = Some(self.engine.stream(&request)?);
         Ok(())
     }
 
     fn next(&mut self) -> Option<Result<Event>> {
+        let answer = self.answer.as_mut()?;
+        if let Some(event) = self.first.take() {
+            return Some(Ok(event));
+        }
         // An engine that says no more and had no end.
-        let event = self.answer.as_mut()?.next().unwrap_or(Err(Error::Stopped));
+        let event = answer.next().unwrap_or(Err(Error::Stopped));
         Some(self.note(event))
     }
 
     fn poll(&mut self) -> Option<Result<Event>> {
         let answer = self.answer.as_mut()?;
+        if let Some(event) = self.first.take() {
+            return Some(Ok(event));
+        }
         let event = match answer.poll() {
             None if answer.is_ended() => Err(Error::Stopped),
             event => event?,
@@ -138,7 +189,7 @@ impl Conversation for EngineConversation {
 
 impl std::fmt::Debug for EngineConversation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (engine, messages) = (self.engine.name(), &self.messages);
+        let (engine, messages) = (self.engine.name(), &self.state.messages);
         f.debug_struct("EngineConversation")
             .field("engine", &engine)
             .field("messages", messages)

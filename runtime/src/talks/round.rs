@@ -18,7 +18,7 @@ pub enum RoundEvent {
     /// Of an answer. Its [`Event::Done`] ends the answer; the round goes on if the answer makes calls.
     Answer(Event),
     /// A call of the answer came to its end. Results come in the order of the calls.
-    Result(ToolResult),
+    Result(Box<ToolResult>),
     /// A sentence for the user: why the next answer is the round's last.
     Notice(String),
 }
@@ -238,7 +238,8 @@ impl Progress {
         (message.name, message.tool_call_id) = (Some(report.name.clone()), id.clone());
         setup.hooks.add(&mut message);
         setup.talk.append_message(message.clone());
-        Ok(RoundEvent::Result(ToolResult { id: id.unwrap_or_default(), report, message }))
+        let id = id.unwrap_or_default();
+        Ok(RoundEvent::Result(Box::new(ToolResult { id, report, message })))
     }
 
     /// All results are there: the next answer, unless this one made calls that it could not make.

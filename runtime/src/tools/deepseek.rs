@@ -8,10 +8,10 @@ use super::text::{Begins, SPACE, WORD, begins, find_near, space};
 use serde_json::{Map, Value};
 
 pub(crate) const CALLS_BEGIN: &str = "<｜tool▁calls▁begin｜>";
-const CALL_BEGIN: &str = "<｜tool▁call▁begin｜>";
-const CALL_END: &str = "<｜tool▁call▁end｜>";
-const CALLS_END: &str = "<｜tool▁calls▁end｜>";
-const SEPARATOR: &str = "<｜tool▁sep｜>";
+pub(crate) const CALL_BEGIN: &str = "<｜tool▁call▁begin｜>";
+pub(crate) const CALL_END: &str = "<｜tool▁call▁end｜>";
+pub(crate) const CALLS_END: &str = "<｜tool▁calls▁end｜>";
+pub(crate) const SEPARATOR: &str = "<｜tool▁sep｜>";
 const FENCE: &str = "```";
 
 pub(crate) const DEEPSEEK: Dialect = Dialect {

@@ -7,7 +7,7 @@ use super::{ParserOptions, Piece, Pieces, ToolCall};
 use serde_json::{Map, Value};
 
 /// What can begin a header.
-pub(crate) const MARKERS: &[&str] = &["<|channel|>", "<|start|>"];
+pub(crate) const MARKERS: &[&str] = &[CHANNEL, START];
 
 /// What a prompt ends with whose answer begins inside reasoning.
 pub(crate) const REASONING: &str = "<|channel|>analysis<|message|>";
@@ -15,21 +15,25 @@ pub(crate) const REASONING: &str = "<|channel|>analysis<|message|>";
 /// What stands between two messages of an answer.
 pub(crate) const NEXT: &str = "<|start|>assistant";
 
-const MESSAGE: &str = "<|message|>";
-const CHANNEL: &str = "<|channel|>";
-const CALL: &str = "<|call|>";
+pub(crate) const START: &str = "<|start|>";
+pub(crate) const END: &str = "<|end|>";
+pub(crate) const CONSTRAIN: &str = "<|constrain|>";
+
+pub(crate) const MESSAGE: &str = "<|message|>";
+pub(crate) const CHANNEL: &str = "<|channel|>";
+pub(crate) const CALL: &str = "<|call|>";
 /// What ends a message, and what begins the next where the end is missing.
-const ENDS: &[&str] = &["<|end|>", "<|return|>", CALL, CHANNEL, "<|start|>"];
+const ENDS: &[&str] = &[END, "<|return|>", CALL, CHANNEL, START];
 /// How many of them end a message; the others are looked at again.
 const CLOSING: usize = 3;
 /// What a header can begin with at the beginning of an answer, whose prompt may have begun it.
-const BEGINNINGS: &[&str] = &[CHANNEL, "<|start|>", MESSAGE, "to="];
+const BEGINNINGS: &[&str] = &[CHANNEL, START, MESSAGE, "to="];
 /// Longer headers are none.
 const HEADER: usize = 256;
 
 /// A call.
 pub(crate) fn written(name: &str, arguments: &str) -> String {
-    format!("{CHANNEL}commentary to=functions.{name} <|constrain|>json{MESSAGE}{arguments}{CALL}")
+    format!("{CHANNEL}commentary to=functions.{name} {CONSTRAIN}json{MESSAGE}{arguments}{CALL}")
 }
 
 /// Takes an answer apart.

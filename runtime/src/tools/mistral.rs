@@ -9,15 +9,16 @@ use serde_json::{Map, Value};
 
 pub(crate) const MISTRAL: Dialect = Dialect {
     thoughts: &[("[THINK]", "[/THINK]"), THINK],
-    opens: &["[TOOL_CALLS]"],
+    opens: &[CALLS],
     ends: &["</s>"],
     joined: false,
     bare: never,
     block: |_| Box::<Calls>::default(),
 };
 
+pub(crate) const CALLS: &str = "[TOOL_CALLS]";
 const CALL_ID: &str = "[CALL_ID]";
-const ARGS: &str = "[ARGS]";
+pub(crate) const ARGS: &str = "[ARGS]";
 
 /// What follows the marker. The first character tells the two forms apart.
 #[derive(Default)]

@@ -3,10 +3,15 @@
 //! not parse stays text, letter by letter; only white space beside reasoning and calls is dropped with their markers.
 //!
 //! [`ToolFormat`] is the list of formats; there is one file for each. All but one are read by [`frame::Frame`].
+//!
+//! The other way round: `written` spells calls, `told` speaks of tools in words where a template cannot, and `forced` is
+//! the grammar of answers that must be calls.
 
+mod arguments;
 mod bare;
 mod curly;
 mod deepseek;
+mod forced;
 mod frame;
 mod gemma;
 mod harmony;
@@ -15,14 +20,15 @@ mod json;
 mod llama;
 mod mistral;
 mod phi;
-mod placeholder;
 mod python;
 mod qwen;
+mod rules;
 mod text;
 mod told;
 mod typed;
 mod written;
 
+pub(crate) use forced::try_schemas;
 pub(crate) use told::{told, translate};
 
 #[cfg(test)]
@@ -35,6 +41,8 @@ mod format_tests;
 mod gemma_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod speech;
 #[cfg(test)]
 mod splits;
 

@@ -2,7 +2,10 @@
 //! What was before is whole, and the next round works.
 
 use crate::script::*;
-use nano_runtime::{Chat, Error, Finish, RoundEvent};
+use nano_runtime::{BotFunction, BotFunctions, Chat, Error, Finish, RoundEvent};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A round with everything in it: 14 events.
 fn answers() -> Vec<Vec<Say>> {
@@ -15,7 +18,7 @@ fn answers() -> Vec<Vec<Say>> {
 }
 
 /// A chat that has talked before.
-fn begun() -> (Chat, std::sync::Arc<Script>) {
+fn begun() -> (Chat, Arc<Script>) {
     let (mut chat, script) = chat([vec![Call("echo", r#"{"text": "old"}"#)], vec![Text("Old.")]]);
     chat.ask("before").unwrap();
     script.says(answers());
@@ -89,7 +92,7 @@ fn stopped_after_every_event_by_itself_and_from_elsewhere() {
         if dropped {
             drop(round);
         } else {
-            while let Some(event) = round.next() {
+            for event in round.by_ref() {
                 lines.push(line(&event));
                 last = Some(event);
             }
@@ -144,6 +147,29 @@ fn what_a_stop_leaves() {
 }
 
 #[test]
+fn after_a_stop_nothing_is_called() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&called);
+    let drive = BotFunction::closure("drive", "Drives.", [], move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    for stops in [true, false] {
+        let (chat, _) = chat([vec![Call("drive", "{}")], vec![Text("Done.")]]);
+        let mut chat = chat.with_functions(BotFunctions::new([drive.clone()]).unwrap());
+        let mut round = chat.round("go").unwrap();
+        assert_eq!(round.by_ref().take(2).map(|event| line(&event)).last().unwrap(), "done stop");
+        if stops {
+            round.stop();
+            assert!(matches!(round.next(), Some(Err(Error::RoundStopped))));
+        }
+        drop(round);
+        let threads_had_time = Duration::from_millis(5);
+        std::thread::sleep(threads_had_time);
+        assert_eq!(called.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
 fn an_engine_that_fails_after_every_event() {
     let whole = answers();
     for (answer, says) in whole.iter().enumerate() {
@@ -167,6 +193,23 @@ fn an_engine_that_fails_after_every_event() {
             assert_eq!(chat.messages(), before, "{what}");
             goes_on(&mut chat, &script, &what);
         }
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_is_an_error() {
+    for polls in [false, true] {
+        let (mut chat, script) = begun();
+        let before = chat.messages().to_vec();
+        script.says([vec![Text("So"), Vanish]]);
+        chat.start("go").unwrap();
+        let mut next = || if polls { chat.poll() } else { chat.next_event() };
+        assert_eq!(next().map(|event| line(&event)).unwrap(), "text So");
+        // A poll that finds nothing may find the end only the next time.
+        let error = next().or_else(&mut next);
+        assert!(matches!(error, Some(Err(Error::Stopped))));
+        assert_eq!(chat.messages(), before);
+        goes_on(&mut chat, &script, "vanished");
     }
 }
 

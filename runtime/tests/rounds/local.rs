@@ -63,7 +63,7 @@ fn bot(limits: Limits, overflow: Overflow, system: &str) -> Bot {
 }
 
 fn wide() -> Limits {
-    Limits { context: 8192, pages: 256, ..limits() }
+    Limits { rows: 256, context: 8192, pages: 256, ..limits() }
 }
 
 /// One that has talked before.
@@ -180,35 +180,47 @@ fn a_step_that_fails_anywhere() {
 /// What was dropped from the beginning to make room comes back with a round that is taken back.
 #[test]
 fn room_that_was_made_for_a_round_is_given_back_with_it() {
-    for overflow in [Overflow::Drop, Overflow::Shift] {
-        // Two exchanges fit beside the tools, and a third does not.
-        let context = {
-            let mut bot = begun();
-            bot.chat.ask("go").unwrap();
-            state(&mut bot.chat).1 + 160
-        };
-        let mut bot = bot(Limits { context, ..wide() }, overflow, "Be brief.");
-        bot.chat.ask("before").unwrap();
-        bot.chat.ask("go").unwrap();
-        let (before, _, rows) = state(&mut bot.chat);
-        let mut k = 0;
-        loop {
+    let tokens = {
+        let mut bot = begun();
+        (0..5).for_each(|_| drop(bot.chat.ask("go").unwrap()));
+        state(&mut bot.chat).1
+    };
+    // Six exchanges fit, and a seventh does not: its first answer or its second finds that.
+    let (mut in_first, mut in_second) = (0, 0);
+    for (overflow, more) in
+        [(Overflow::Drop, 205), (Overflow::Shift, 205), (Overflow::Drop, 330), (Overflow::Shift, 330)]
+    {
+        for k in (0..).step_by(4) {
+            let mut bot = bot(Limits { context: tokens + more, ..wide() }, overflow, "Be brief.");
+            bot.chat.ask("before").unwrap();
+            (0..5).for_each(|_| drop(bot.chat.ask("go").unwrap()));
+            let (before, _, rows) = state(&mut bot.chat);
+            assert_eq!(before.len(), 31);
             let mut round = bot.chat.round("more").unwrap();
             let lines: Vec<String> = round.by_ref().take(k).map(|event| line(&event)).collect();
             let ended = round.is_ended();
             drop(round);
+            let made_room = lines.iter().position(|line| line.contains("Overflow"));
             if ended {
-                assert!(lines.iter().any(|line| line.contains("Overflow")), "{lines:?}");
-                assert!(bot.chat.messages().len() < before.len() + 5);
+                assert!(made_room.is_some() && bot.chat.messages().len() < before.len() + 5, "{lines:?}");
+                assert_whole(bot.chat.messages());
+                assert_eq!(bot.chat.ask("go").unwrap(), "3, I think.");
                 break;
             }
             let (messages, _, left) = state(&mut bot.chat);
             assert!(messages == before && left <= rows, "{overflow:?}: dropped after {k} events");
-            k += 1;
+            if let Some(at) = made_room {
+                assert!(lines[at].contains(&format!("policy: {overflow:?}")), "{lines:?}");
+                if overflow == Overflow::Shift {
+                    let system = bot.chat.history().unwrap().message_tokens(0).len();
+                    assert!(left <= system, "{left} rows, and those behind the first {system} were moved");
+                }
+                in_first += usize::from(lines[at..].iter().any(|line| line.starts_with("done")));
+                in_second += usize::from(lines[..at].iter().any(|line| line.starts_with("done")));
+            }
         }
-        assert_whole(bot.chat.messages());
-        assert_eq!(bot.chat.ask("go").unwrap(), "3, I think.");
     }
+    assert!(in_first > 1 && in_second > 1, "{in_first} and {in_second}");
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod ends;
 mod hooks;
 mod local;
 mod plain;
+mod room;
 mod script;

@@ -6,6 +6,7 @@ use nano_runtime::{
 };
 use serde_json::json;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ pub enum Say {
     Fail,
     /// Says nothing more until it is stopped.
     Hang,
+    /// Ends without an end, which no engine should.
+    Vanish,
 }
 
-pub use Say::{Call, Fail, Hang, Text, Think};
+pub use Say::{Call, Fail, Hang, Text, Think, Vanish};
 
 /// Says its answers one after the other.
 #[derive(Default)]
@@ -29,11 +32,20 @@ pub struct Script {
     answers: Mutex<VecDeque<Vec<Say>>>,
     requests: Mutex<Vec<Request>>,
     calls: Mutex<usize>,
+    /// How often it was asked for a length.
+    pub counted: AtomicUsize,
+    context: usize,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Vec<Say>>) -> Arc<Self> {
-        Arc::new(Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() })
+        let answers = Mutex::new(answers.into_iter().collect());
+        Arc::new(Self { answers, context: 100_000, ..Self::default() })
+    }
+
+    /// One whose context holds so many letters.
+    pub fn with_context(context: usize) -> Arc<Self> {
+        Arc::new(Self { context, ..Self::default() })
     }
 
     /// What it was asked since this was last looked at.
@@ -53,10 +65,11 @@ impl Engine for Script {
     }
 
     fn max_context_size(&self) -> usize {
-        100_000
+        self.context
     }
 
     fn prompt_len(&self, messages: &[Message], _: &[Value]) -> Result<usize> {
+        self.counted.fetch_add(1, Ordering::Relaxed);
         Ok(messages.iter().map(|message| message.content.text().len()).sum())
     }
 
@@ -118,6 +131,10 @@ impl Answer for Saying {
         Some(match self.says.front().cloned() {
             None => self.done(Finish::Stop),
             Some(Hang) => return None,
+            Some(Vanish) => {
+                self.ended = true;
+                return None;
+            }
             Some(say) => {
                 self.says.pop_front();
                 match say {
@@ -142,7 +159,7 @@ impl Answer for Saying {
                         self.ended = true;
                         Err(failure("it broke"))
                     }
-                    Hang => unreachable!("looked for above"),
+                    Hang | Vanish => unreachable!("looked for above"),
                 }
             }
         })

@@ -102,3 +102,15 @@ fn what_is_read_back_from_json_is_called_again_under_the_next_number() {
     let (lines, _) = ask(&mut chat, "Go on.");
     assert_eq!(lines, ["text Well.", r#"call call00001 drive {"speed":1}"#]);
 }
+
+#[test]
+fn a_call_has_a_number_of_its_own_where_the_oldest_are_gone() {
+    let (model, _) = model(template(), &[CALL, "Done.<|im_end|>", CALL, "Done.<|im_end|>", CALL]);
+    let mut chat = model.chat(tools()).unwrap();
+    round(&mut chat);
+    round(&mut chat);
+    chat.remove(1..5, Removal::Exact).unwrap();
+    assert_eq!(chat.messages()[2].tool_calls.as_ref().unwrap()[0]["id"], "call00001");
+    let (lines, _) = ask(&mut chat, "Go on.");
+    assert_eq!(lines, ["text Well.", r#"call call00002 drive {"speed":1}"#]);
+}

@@ -10,6 +10,7 @@ mod marks;
 mod offers;
 mod published;
 mod rounds;
+mod smollm2;
 mod walk;
 
 use common::{Fake, Shared, limits, options};

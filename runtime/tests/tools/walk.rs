@@ -102,7 +102,7 @@ impl Walk {
         let mut reply = chat.reply(&options).unwrap();
         drop(reply.next());
         let context = std::mem::take(&mut *self.context.lock().unwrap());
-        if self.seed % 11 == 0 {
+        if self.seed.is_multiple_of(11) {
             reply.stop();
         }
         drop(reply.wait());

@@ -9,8 +9,9 @@ struct Case {
     pairing: Pairing,
     format: KvFormat,
     qkv: Vec<f32>,
-    /// Factors of the norms of q and k.
+    /// Factors of the norms of q and k: of one head, or of all.
     norms: Option<(Vec<f32>, Vec<f32>)>,
+    whole_norms: bool,
 }
 
 const EPS: f32 = 1e-3;
@@ -18,7 +19,7 @@ const EPS: f32 = 1e-3;
 impl Case {
     fn new(random: &mut Random, a: Attend, rows: usize) -> Case {
         let qkv = random.floats(rows * (a.heads + 2 * a.kv_heads) * a.head_dim);
-        Case { a, pairing: Pairing::Halves, format: KvFormat::F32, qkv, norms: None }
+        Case { a, pairing: Pairing::Halves, format: KvFormat::F32, qkv, norms: None, whole_norms: false }
     }
 
     fn widths(&self) -> (usize, usize) {
@@ -33,7 +34,7 @@ impl Case {
         let values: Vec<f32> = (0..self.dims() / 2).map(|i| 10f32.powi(-(i as i32))).collect();
         let a = self.a;
         let mut norm =
-            |w: &Vec<f32>| Norm { kind: NormKind::Rms, weight: filled(cpu, a.head_dim, w), bias: None, eps: EPS };
+            |w: &Vec<f32>| Norm { kind: NormKind::Rms, weight: filled(cpu, w.len(), w), bias: None, eps: EPS };
         let (q_norm, k_norm) = self.norms.as_ref().map(|(q, k)| (norm(q), norm(k))).unzip();
         Rope {
             pairing: self.pairing,
@@ -45,6 +46,7 @@ impl Case {
             head_dim: a.head_dim,
             q_norm,
             k_norm,
+            whole_norms: self.whole_norms,
         }
     }
 }
@@ -113,10 +115,16 @@ fn exact_attention(case: &Case, rows: usize) -> Vec<f64> {
     let values = |row: usize, offset: usize| -> Vec<f64> {
         case.qkv[row * width + offset..][..a.head_dim].iter().map(|x| *x as f64).collect()
     };
-    let head = |row: usize, offset: usize, factors: Option<&Vec<f32>>| -> Vec<f64> {
-        let mut x = values(row, offset);
+    // Head `h` of those that begin at `offset`.
+    let head = |row: usize, offset: usize, h: usize, heads: usize, factors: Option<&Vec<f32>>| -> Vec<f64> {
+        let mut x = values(row, offset + h * a.head_dim);
         if let Some(factors) = factors {
-            let square = x.iter().map(|x| x * x).sum::<f64>() / a.head_dim as f64;
+            let over: Vec<f64> = match case.whole_norms {
+                true => (0..heads).flat_map(|h| values(row, offset + h * a.head_dim)).collect(),
+                false => x.clone(),
+            };
+            let square = over.iter().map(|x| x * x).sum::<f64>() / over.len() as f64;
+            let factors = factors.chunks(a.head_dim).cycle().nth(h).unwrap();
             x.iter_mut().zip(factors).for_each(|(x, w)| *x = *x / (square + EPS as f64).sqrt() * *w as f64);
         }
         let mut y = x.clone();
@@ -133,9 +141,9 @@ fn exact_attention(case: &Case, rows: usize) -> Vec<f64> {
     for row in 0..rows {
         for h in 0..a.heads {
             let kv = h / (a.heads / a.kv_heads);
-            let q = head(row, h * a.head_dim, norms.map(|n| &n.0));
+            let q = head(row, 0, h, a.heads, norms.map(|n| &n.0));
             let first = a.window.map_or(0, |w| (row + 1).saturating_sub(w));
-            let key = |i: usize| head(i, q_width + kv * a.head_dim, norms.map(|n| &n.1));
+            let key = |i: usize| head(i, q_width, kv, a.kv_heads, norms.map(|n| &n.1));
             let scores: Vec<f64> = (first..=row).map(|i| score(&q, &key(i), a)).collect();
             let v = (first..=row).map(|i| values(i, q_width + (a.kv_heads + kv) * a.head_dim));
             out.extend(weigh(&scores, v, a.head_dim));
@@ -158,6 +166,10 @@ fn attention_is_near_the_exact_one_and_equal_however_it_is_fed() {
         if n % 2 == 1 {
             case.norms = Some((random.floats(a.head_dim), random.floats(a.head_dim)));
             case.pairing = Pairing::Adjacent;
+        }
+        if n >= 2 {
+            case.norms = Some((random.floats(a.heads * a.head_dim), random.floats(a.kv_heads * a.head_dim)));
+            case.whole_norms = n == 2;
         }
         let exact = exact_attention(&case, 600);
         for (format, limit) in [(KvFormat::F32, 1e-10), (KvFormat::F16, 1e-6), (KvFormat::Q8, 1e-3)] {

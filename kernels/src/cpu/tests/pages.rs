@@ -21,6 +21,7 @@ fn rope(cpu: &mut Cpu, pairing: Pairing, dims: usize, head_dim: usize) -> Rope<C
         head_dim,
         q_norm: None,
         k_norm: None,
+        whole_norms: false,
     }
 }
 

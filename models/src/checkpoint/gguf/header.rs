@@ -76,7 +76,6 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Header> {
             return Err(Error::key(path, key, "is in the metadata twice"));
         }
     }
-    check_split(&values).map_err(fault)?;
     let alignment = alignment(&values).map_err(|why| Error::key(path, "general.alignment", why))?;
     let tensors = read_tensors(path, &mut cursor, tensors, alignment)?;
     Ok(Header { version, values, tensors })
@@ -99,15 +98,6 @@ fn check_count(what: &str, count: u64, least: u64, cursor: &Cursor<'_>) -> std::
         return Err(format!("claims {count} {what} and has room for {room} at most; the file is cut short or damaged"));
     }
     Ok(())
-}
-
-fn check_split(values: &BTreeMap<String, Value>) -> std::result::Result<(), Fault> {
-    match values.get("split.count") {
-        Some(Value::Unsigned(n)) if *n > 1 => Err(format!(
-            "is one of {n} parts of a split model, which is not supported yet; join them with `llama-gguf-split --merge`"
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn alignment(values: &BTreeMap<String, Value>) -> std::result::Result<u64, Fault> {

@@ -1,8 +1,10 @@
-//! GGUF files: one file with metadata, vocabulary and tensors, mapped. The parser is in `header`, which does no I/O;
-//! what the metadata says of the tokenizer is read in `vocab`.
+//! GGUF files: one file, or the parts of one, with metadata, vocabulary and tensors, mapped. The parser is in `header`, which does no I/O;
+//! what the metadata says of the tokenizer is read in `vocab`; how parts
+//! are named is told in `split`.
 
 mod header;
 mod metadata;
+pub(super) mod split;
 mod types;
 mod value;
 mod vocab;
@@ -21,7 +23,7 @@ use nano_kernels::HostTensor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open GGUF file.
+/// An open GGUF file, with the other parts of its model where it is split.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
@@ -30,19 +32,27 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Maps the file and reads its header.
+    /// Maps the file and reads its header. Of a split model, any part will do; all must lie side by side.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(path, Map::open(path)?)
+        let map = Arc::new(Map::open(path)?);
+        let header = parse(path, &map)?;
+        match split::count(path, &header.values)? {
+            1 => Self::new(path, map, header),
+            count => Self::of_parts(path, count),
+        }
     }
 
     /// Reads a file that is in memory already. `path` is for messages.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        Self::new(path, Map::Memory(bytes))
+        let map = Arc::new(Map::Memory(bytes));
+        let header = parse(path, &map)?;
+        match split::count(path, &header.values)? {
+            1 => Self::new(path, map, header),
+            n => Err(Error::file(path, format!("is one of {n} parts of a model; all of them are needed, as files"))),
+        }
     }
 
-    fn new(path: &Path, map: Map) -> Result<Self> {
-        let map = Arc::new(map);
-        let header = parse(path, &map)?;
+    fn new(path: &Path, map: Arc<Map>, header: Header) -> Result<Self> {
         let mut tensors = Tensors::default();
         let file = tensors.add_file(path.to_path_buf(), Arc::clone(&map));
         for TensorEntry { name, info, range } in header.tensors {
@@ -50,6 +60,35 @@ impl Gguf {
             tensors.add(name, Entry { info, file, range });
         }
         let config = Config::from_gguf(path, Metadata::new(header.values, map))?;
+        Ok(Gguf { path: path.to_path_buf(), config, tensors })
+    }
+
+    /// A model of `count` parts, of which `path` is one.
+    fn of_parts(path: &Path, count: u64) -> Result<Self> {
+        let mut tensors = Tensors::default();
+        let mut first = None;
+        let mut found = 0;
+        for (at, part) in split::paths(path, count)?.into_iter().enumerate() {
+            let map = Arc::new(Map::open(&part)?);
+            let header = parse(&part, &map)?;
+            split::check(&part, &header.values, at, count)?;
+            found += header.tensors.len() as u64;
+            let file = tensors.add_file(part.clone(), Arc::clone(&map));
+            for TensorEntry { name, info, range } in header.tensors {
+                if !tensors.add(name.clone(), Entry { info, file, range }) {
+                    return Err(Error::tensor(&part, &name, "is in an earlier part too"));
+                }
+            }
+            if at == 0 {
+                let expected = split::tensors(&part, &header.values)?;
+                first = Some((expected, Config::from_gguf(&part, Metadata::new(header.values, map))?));
+            }
+        }
+        let Some((expected, config)) = first else { return Err(Error::file(path, "is a part of no parts")) };
+        if let Some(expected) = expected.filter(|n| *n != found) {
+            let why = format!("its parts hold {found} tensors where {expected} are announced; download them again");
+            return Err(Error::file(path, why));
+        }
         Ok(Gguf { path: path.to_path_buf(), config, tensors })
     }
 }

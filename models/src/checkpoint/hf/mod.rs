@@ -1,11 +1,14 @@
 //! Hugging Face folders: config.json, tokenizer.json and their companions, and weights as one or many safetensors
-//! files. Reading those files' headers is `safetensors`; which shard holds what is `index`.
+//! files, or PyTorch's own. Reading those files' headers is `safetensors` and `torch`; which shard holds what is `index`.
 
 mod index;
+mod pickle;
 mod safetensors;
+mod torch;
 
 pub use index::{Index, parse_index};
 pub use safetensors::{ShardTensor, parse_shard};
+pub use torch::parse_torch;
 
 use super::map::Map;
 use super::tensors::{Entry, Tensors};
@@ -21,6 +24,9 @@ use std::sync::Arc;
 pub(super) const SINGLE: &str = "model.safetensors";
 /// The list of shards where the weights are in many.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// The same in PyTorch's format, which is read where there are no safetensors.
+pub(super) const TORCH_SINGLE: &str = "pytorch_model.bin";
+pub(super) const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
 /// Largest text or JSON file that is read; vocabularies of a quarter million tokens take a tenth.
 const MAX_TEXT_BYTES: u64 = 512 << 20;
 
@@ -196,14 +202,19 @@ fn template_of(path: &Path, mut json: Value) -> Result<Option<String>> {
 /// Maps the weights and lists their tensors.
 fn open_weights(folder: &Path) -> Result<Tensors> {
     let mut tensors = Tensors::default();
-    let single = folder.join(SINGLE);
-    if single.is_file() {
+    let has = |name: &str| folder.join(name).is_file();
+    let (single, index) = match has(SINGLE) || has(INDEX) {
+        true => (SINGLE, INDEX),
+        false => (TORCH_SINGLE, TORCH_INDEX),
+    };
+    if has(single) {
+        let single = folder.join(single);
         for ShardTensor { name, info, range } in add_shard(&mut tensors, single)?.1 {
             tensors.add(name, Entry { info, file: 0, range });
         }
         return Ok(tensors);
     }
-    let path = folder.join(INDEX);
+    let path = folder.join(index);
     let Some(bytes) = read_bytes(&path)? else { return Err(no_weights(folder)) };
     let index = parse_index(&path, &bytes)?;
     let absent: Vec<&str> = index.shards().into_iter().filter(|s| !folder.join(s).is_file()).collect();
@@ -240,7 +251,8 @@ fn open_weights(folder: &Path) -> Result<Tensors> {
 
 fn add_shard(tensors: &mut Tensors, path: PathBuf) -> Result<(usize, Vec<ShardTensor>)> {
     let map = Arc::new(Map::open(&path)?);
-    let found = parse_shard(&path, &map)?;
+    let is_torch = path.extension().is_some_and(|end| end == "bin");
+    let found = if is_torch { parse_torch(&path, &map)? } else { parse_shard(&path, &map)? };
     Ok((tensors.add_file(path, map), found))
 }
 

@@ -3,8 +3,9 @@
 
 use super::id::ModelId;
 use super::plan;
-use crate::checkpoint::files_ending;
-use crate::checkpoint::hf::{INDEX, SINGLE};
+use crate::checkpoint::gguf::split;
+use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE};
+use crate::checkpoint::{file_name, files_ending};
 use std::path::{Path, PathBuf};
 
 /// The folder of one model in the cache.
@@ -51,14 +52,13 @@ impl Snapshot {
     /// The file or folder to open, if all of the model is here.
     pub(super) fn complete(&self, id: &ModelId) -> Option<PathBuf> {
         if let Some(file) = id.file() {
-            let path = self.path(file);
-            return path.is_file().then_some(path);
+            return self.has_parts(file).then(|| self.path(file));
         }
         if self.has("config.json") && self.has("tokenizer.json") && self.has_weights() {
             return Some(self.path.clone());
         }
-        match &files_ending(&self.path, ".gguf").ok()?[..] {
-            [only] => Some(only.clone()),
+        match &split::models(&files_ending(&self.path, ".gguf").ok()?, |p| file_name(p))[..] {
+            [only] if self.has_parts(&file_name(only)) => Some(only.clone()),
             _ => None,
         }
     }
@@ -67,8 +67,14 @@ impl Snapshot {
         self.path(file).is_file()
     }
 
+    /// Whether a GGUF file is here, with all other parts of its model where it is one.
+    fn has_parts(&self, file: &str) -> bool {
+        self.has(file) && split::names(file).is_none_or(|parts| parts.iter().all(|part| self.has(part)))
+    }
+
     fn has_weights(&self) -> bool {
         // Weights are downloaded last, so with them everything else that the model has is here too.
-        self.has(SINGLE) || plan::shards(&self.path.join(INDEX)).is_ok_and(|shards| shards.iter().all(|s| self.has(s)))
+        let shards = |index| plan::shards(&self.path.join(index)).is_ok_and(|s| s.iter().all(|s| self.has(s)));
+        [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)].iter().any(|(single, index)| self.has(single) || shards(index))
     }
 }

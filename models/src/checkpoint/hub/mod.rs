@@ -72,8 +72,10 @@ impl Hub {
         let files: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).collect();
         let mut get = |file: &str| session.file(&info.sha, file, progress);
         match plan::choose(id, &files)? {
-            plan::Choice::File(file) => {
-                get(&file)?;
+            plan::Choice::Files(files) => {
+                for file in &files {
+                    get(file)?;
+                }
             }
             plan::Choice::Folder { files, index } => {
                 for file in &files {

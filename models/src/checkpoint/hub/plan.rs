@@ -1,15 +1,16 @@
 //! Which files of a Hub repository make a model.
 
 use super::id::{ModelId, is_relative};
-use crate::checkpoint::hf::{INDEX, SINGLE, parse_index};
+use crate::checkpoint::gguf::split;
+use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE, parse_index};
 use crate::{Error, Result};
 use std::path::Path;
 
 /// What is to be downloaded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// One GGUF file.
-    File(String),
+    /// One GGUF file, or all of its parts.
+    Files(Vec<String>),
     /// A Hugging Face folder: these files in this order, then the index, then the shards it names.
     Folder { files: Vec<String>, index: Option<String> },
 }
@@ -31,24 +32,26 @@ pub(super) fn choose(id: &ModelId, files: &[String]) -> Result<Choice> {
         if !ggufs.contains(&file) {
             return Err(wrong(format!("it has no file {file}; {}", listed())));
         }
-        return one_file(file).map_err(wrong);
+        return with_parts(file, &ggufs).map_err(wrong);
     }
     let has = |name: &str| files.iter().any(|f| f == name);
-    if has("config.json") && (has(SINGLE) || has(INDEX)) {
+    let weights = [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)].into_iter().find(|(one, many)| has(one) || has(many));
+    if let Some((single, index)) = weights.filter(|_| has("config.json")) {
         if !has("tokenizer.json") {
             return Err(wrong("it has no tokenizer.json, without which its text cannot be read".into()));
         }
         let mut chosen: Vec<String> = files.iter().filter(|f| is_companion(f)).cloned().collect();
-        if has(SINGLE) {
-            chosen.push(SINGLE.to_owned());
+        if has(single) {
+            chosen.push(single.to_owned());
             return Ok(Choice::Folder { files: chosen, index: None });
         }
-        return Ok(Choice::Folder { files: chosen, index: Some(INDEX.to_owned()) });
+        return Ok(Choice::Folder { files: chosen, index: Some(index.to_owned()) });
     }
     // A projector for images is no model of its own.
     let models: Vec<&str> = ggufs.iter().copied().filter(|f| !f.contains("mmproj")).collect();
+    let models = split::models(&models, |f| (*f).to_owned());
     match models[..] {
-        [only] => one_file(only).map_err(wrong),
+        [only] => with_parts(only, &ggufs).map_err(wrong),
         [] => Err(wrong(format!("it has neither config.json with {SINGLE} or {INDEX}, nor a .gguf file"))),
         _ => Err(wrong(format!("it holds several models; name one as {}:FILE; {}", id.repo(), listed()))),
     }
@@ -69,17 +72,13 @@ fn is_companion(file: &str) -> bool {
     plain && (wanted || file.starts_with("tokenizer") && file.ends_with(".json"))
 }
 
-/// Refuses a part of a split model before gigabytes of it are here.
-fn one_file(file: &str) -> std::result::Result<Choice, String> {
-    let stem = file.trim_end_matches(".gguf");
-    let digits = |s: &str| s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit());
-    let split = stem
-        .rsplit_once("-of-")
-        .is_some_and(|(head, n)| digits(n) && head.rsplit_once('-').is_some_and(|(_, i)| digits(i)));
-    if split {
-        return Err(format!("{file} is a part of a split model, which is not supported yet; choose another file"));
+/// A GGUF file, with all other parts of its model where it is one.
+fn with_parts(file: &str, ggufs: &[&str]) -> std::result::Result<Choice, String> {
+    let parts = split::names(file).unwrap_or_else(|| vec![file.to_owned()]);
+    match parts.iter().find(|part| !ggufs.contains(&part.as_str())) {
+        Some(absent) => Err(format!("{file} is one of {} parts, and it has no {absent}", parts.len())),
+        None => Ok(Choice::Files(parts)),
     }
-    Ok(Choice::File(file.to_owned()))
 }
 
 #[cfg(test)]
@@ -93,19 +92,29 @@ mod tests {
 
     #[test]
     fn gguf_repositories() {
-        assert_eq!(plan("o/n", &["README.md", "m.gguf", "mmproj-m.gguf"]), Ok(Choice::File("m.gguf".into())));
-        assert_eq!(plan("o/n:b.gguf", &["a.gguf", "b.gguf"]), Ok(Choice::File("b.gguf".into())));
+        assert_eq!(plan("o/n", &["README.md", "m.gguf", "mmproj-m.gguf"]), Ok(Choice::Files(vec!["m.gguf".into()])));
+        assert_eq!(plan("o/n:b.gguf", &["a.gguf", "b.gguf"]), Ok(Choice::Files(vec!["b.gguf".into()])));
         let several = plan("o/n", &["a.gguf", "b.gguf"]).unwrap_err();
         assert!(several.contains("o/n:FILE") && several.contains("a.gguf, b.gguf"), "{several}");
         let none = plan("o/n:c.gguf", &["a.gguf"]).unwrap_err();
         assert!(none.contains("no file c.gguf") && none.contains("a.gguf"), "{none}");
-        assert!(plan("o/n", &["a-00001-of-00002.gguf"]).unwrap_err().contains("split"));
-        assert!(plan("o/n", &["pytorch_model.bin", "config.json"]).unwrap_err().contains("neither"));
+        let parts = ["q/a-00001-of-00002.gguf", "q/a-00002-of-00002.gguf"].map(str::to_owned);
+        let files = [&parts[1], "x.txt", &parts[0]];
+        assert_eq!(plan("o/n", &files), Ok(Choice::Files(parts.to_vec())));
+        assert_eq!(plan("o/n:q/a-00002-of-00002.gguf", &files), Ok(Choice::Files(parts.to_vec())));
+        let absent = plan("o/n", &["a-00001-of-00002.gguf"]).unwrap_err();
+        assert!(absent.contains("one of 2 parts, and it has no a-00002-of-00002.gguf"), "{absent}");
+        assert!(plan("o/n", &["tf_model.h5", "config.json"]).unwrap_err().contains("neither"));
         assert!(plan("o/n", &["../x.gguf"]).is_err());
     }
 
     #[test]
     fn folders() {
+        let chosen = ["tokenizer.json", "config.json", "pytorch_model.bin"].map(str::to_owned).to_vec();
+        assert_eq!(
+            plan("o/n", &["tokenizer.json", "config.json", "pytorch_model.bin"]),
+            Ok(Choice::Folder { files: chosen, index: None })
+        );
         let files = [
             "tokenizer.json",
             "model.safetensors",

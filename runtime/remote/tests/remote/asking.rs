@@ -1,13 +1,14 @@
 //! What is sent. The stand-in looks at shapes; here it is the values.
 
-use crate::stand_in::{StandIn, delta, events, finish, stream_reply};
+use crate::stand_in::{Manner, StandIn, delta, events, finish, stream_reply};
 use crate::{ask, open, options, request};
-use nano_remote::RemoteEngine;
+use nano_remote::{RemoteEngine, RemoteOptions, Timeouts};
 use nano_runtime::{
     BotFunction, BotFunctions, Constraint, Content, Engine, GenerateOptions, Message, Part, Request, Sampling,
     ToolChoice, Value,
 };
 use serde_json::json;
+use std::time::Duration;
 
 fn server() -> StandIn {
     StandIn::new(|_, _| stream_reply(&events(&[delta(json!({"content": "ok"})), finish("stop")])))
@@ -23,6 +24,15 @@ fn sent(request: &Request) -> Value {
     let told = ask(&open(&server), request);
     assert_eq!(told.text, "ok");
     server.seen().remove(0).body
+}
+
+#[test]
+fn patience_without_end() {
+    let server = server();
+    let (connect, first_byte, between_bytes) = (Duration::MAX, Duration::MAX, Duration::MAX);
+    let timeouts = Timeouts { connect, first_byte, between_bytes };
+    let engine = RemoteEngine::open(RemoteOptions { timeouts, backoff: Duration::MAX, ..options(&server) }).unwrap();
+    assert_eq!(ask(&engine, &request("Hi")).text, "ok");
 }
 
 #[test]
@@ -84,7 +94,10 @@ fn choices_of_tools() {
 
 #[test]
 fn conversations() {
-    let call = |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{\"x\": 1}"}});
+    let call = |id: &str, name: &str| {
+        let function = json!({"name": name, "arguments": "{\"x\": 1}"});
+        json!({"id": id, "type": "function", "function": function})
+    };
     let result = |id: Option<&str>| Message {
         name: Some("f".into()),
         tool_call_id: id.map(str::to_owned),
@@ -123,9 +136,9 @@ fn conversations() {
     image["type"] = "image_url".into();
     assert_eq!(list[1]["content"], json!([{"type": "text", "text": "see"}, image]));
     // No reasoning: this server has never sent any.
-    assert_eq!(list[2], json!({"role": "assistant", "content": null, "tool_calls": [call("a", "f"), call("b", "g")]}));
+    assert_eq!(list[2], json!({"role": "assistant", "content": "", "tool_calls": [call("a", "f"), call("b", "g")]}));
     assert_eq!(list[3], json!({"role": "tool", "content": "3", "name": "f", "tool_call_id": "b"}));
-    assert_eq!(list[5]["content"], Value::Null);
+    assert_eq!(list[5]["content"], "");
     assert_eq!(list[5]["tool_calls"][0]["id"], list[6]["tool_call_id"]);
     assert_eq!(list[5]["tool_calls"][0]["function"]["arguments"], "{\"x\":1}");
     assert_eq!(list[7], json!({"role": "assistant", "content": "Three."}));
@@ -184,7 +197,7 @@ fn what_cannot_be_sent_is_refused_by_name() {
 #[test]
 fn the_key_is_sent_and_never_shown() {
     let key = "sk-very-secret";
-    let server = StandIn::with_key(Some(key), move |seen, _| {
+    let server = StandIn::with(Manner { key: Some(key), ..Manner::default() }, move |seen, _| {
         let got = seen.headers.get("authorization").cloned().unwrap_or_default();
         let body = json!({"error": {"message": format!("Incorrect API key provided: {got}")}});
         crate::stand_in::json_reply(401, &body)

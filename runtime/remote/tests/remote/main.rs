@@ -2,12 +2,15 @@
 //! and all the ways in which it can go wrong. What real servers do is tried by `scripts/remote-check`.
 
 mod asking;
+mod chats;
 mod cuts;
 mod errors;
+mod opening;
 mod stand_in;
 mod stopping;
 mod streaming;
 mod strict;
+mod ways;
 
 use nano_remote::{RemoteEngine, RemoteOptions};
 use nano_runtime::{Engine, Error, Event, Finish, Message, Output, Request};

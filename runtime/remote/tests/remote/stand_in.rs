@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,15 +31,27 @@ pub enum Reply {
 
 type Script = dyn Fn(&Seen, usize) -> Vec<Reply> + Send + Sync;
 
+/// What a server is like.
+#[derive(Default)]
+pub struct Manner {
+    /// The key that it wants.
+    pub key: Option<&'static str>,
+    /// It leaves even the list of models to the script.
+    pub bare: bool,
+    /// It speaks TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
 /// A server on a port of its own, until it is dropped.
 pub struct StandIn {
     address: SocketAddr,
+    secure: bool,
     inner: Arc<Inner>,
 }
 
 struct Inner {
     script: Box<Script>,
-    key: Option<String>,
+    manner: Manner,
     seen: Mutex<Vec<Seen>>,
     complaints: Mutex<Vec<String>>,
     closed: Mutex<usize>,
@@ -50,15 +62,16 @@ impl StandIn {
     /// A server whose `/v1/models` lists the model `test`, and whose other answers are the script's: it is given the
     /// request and how many came before it, those for models not counted.
     pub fn new(script: impl Fn(&Seen, usize) -> Vec<Reply> + Send + Sync + 'static) -> Self {
-        Self::with_key(None, script)
+        Self::with(Manner::default(), script)
     }
 
-    pub fn with_key(key: Option<&str>, script: impl Fn(&Seen, usize) -> Vec<Reply> + Send + Sync + 'static) -> Self {
+    pub fn with(manner: Manner, script: impl Fn(&Seen, usize) -> Vec<Reply> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
+        let secure = manner.tls.is_some();
         let inner = Arc::new(Inner {
             script: Box::new(script),
-            key: key.map(str::to_owned),
+            manner,
             seen: Mutex::default(),
             complaints: Mutex::default(),
             closed: Mutex::default(),
@@ -71,18 +84,19 @@ impl StandIn {
                     break;
                 }
                 let own = Arc::clone(&own);
-                std::thread::spawn(move || own.serve(stream));
+                std::thread::spawn(move || own.accept(stream));
             }
         });
-        Self { address, inner }
+        Self { address, secure, inner }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.root())
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where its own paths are.
+    pub fn root(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
     }
 
     /// What came, models left out.
@@ -114,17 +128,32 @@ impl Drop for StandIn {
 }
 
 impl Inner {
-    fn serve(&self, stream: TcpStream) {
+    fn accept(&self, stream: TcpStream) {
         stream.set_nodelay(true).expect("an option");
-        let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
-        let Some(mut seen) = read(&mut reader) else { return };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("an option");
+        match &self.manner.tls {
+            None => self.serve(stream),
+            Some(config) => {
+                let connection = rustls::ServerConnection::new(Arc::clone(config)).expect("a configuration");
+                self.serve(rustls::StreamOwned::new(connection, stream));
+            }
+        }
+    }
+
+    fn serve<S: Read + Write>(&self, stream: S) {
+        let mut stream = BufReader::new(stream);
+        let Some(mut seen) = read(&mut stream) else {
+            // As servers do that are spoken to in another protocol. Whoever went has no use for it.
+            let _ = stream.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            return;
+        };
         if seen.what.starts_with("CONNECT ") {
             // A proxy whose far end is this server.
             self.seen.lock().unwrap().push(seen);
-            if (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n").is_err() {
+            if stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\n\r\n").is_err() {
                 return;
             }
-            let Some(tunnelled) = read(&mut reader) else { return };
+            let Some(tunnelled) = read(&mut stream) else { return };
             seen = tunnelled;
         }
         let found = self.look(&seen);
@@ -132,7 +161,7 @@ impl Inner {
             let message = found.join("; ");
             self.complaints.lock().unwrap().extend(found);
             json_reply(400, &json!({"error": {"message": message}}))
-        } else if seen.what == "GET /v1/models" && self.key_fits(&seen) {
+        } else if seen.what == "GET /v1/models" && !self.manner.bare && self.key_fits(&seen) {
             json_reply(
                 200,
                 &json!({"object": "list", "data": [{"id": "test", "object": "model", "max_model_len": 2048}]}),
@@ -145,14 +174,15 @@ impl Inner {
             };
             (self.script)(&seen, count)
         };
-        self.reply(&stream, replies);
+        self.reply(stream.get_mut(), replies);
     }
 
-    fn reply(&self, mut stream: &TcpStream, replies: Vec<Reply>) {
+    fn reply(&self, stream: &mut (impl Read + Write), replies: Vec<Reply>) {
         for reply in replies {
             match reply {
                 Reply::Bytes(bytes) => {
-                    if stream.write_all(&bytes).is_err() {
+                    // What is not flushed waits for more, with TLS.
+                    if stream.write_all(&bytes).and_then(|()| stream.flush()).is_err() {
                         *self.closed.lock().unwrap() += 1;
                         return;
                     }
@@ -163,20 +193,19 @@ impl Inner {
                 }
                 Reply::Pause => std::thread::sleep(Duration::from_micros(300)),
                 Reply::UntilClosed => {
-                    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+                    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
                     let gone = match stream.read(&mut [0]) {
                         Ok(count) => count == 0,
-                        Err(why) => why.kind() == std::io::ErrorKind::ConnectionReset,
+                        Err(why) => [ConnectionReset, UnexpectedEof].contains(&why.kind()),
                     };
                     *self.closed.lock().unwrap() += usize::from(gone);
                 }
             }
         }
-        let _ = stream.shutdown(Shutdown::Both);
     }
 
     fn key_fits(&self, seen: &Seen) -> bool {
-        let wanted = self.key.as_ref().map(|key| format!("Bearer {key}"));
+        let wanted = self.manner.key.map(|key| format!("Bearer {key}"));
         wanted.is_none() || seen.headers.get("authorization") == wanted.as_ref()
     }
 
@@ -193,7 +222,7 @@ impl Inner {
         demand(header("user-agent").starts_with("nano-remote/"), "another user agent");
         demand(header("accept-encoding") == "identity", "an encoding was asked for");
         demand(header("accept").contains("application/json"), "no JSON is accepted");
-        demand(self.key.is_some() || header("authorization").is_empty(), "a key that nobody asked for");
+        demand(self.manner.key.is_some() || header("authorization").is_empty(), "a key that nobody asked for");
         if seen.what.starts_with("POST") {
             demand(header("content-type") == "application/json", "the content type");
             demand(seen.body.is_object(), "the body is no object");

@@ -35,6 +35,13 @@ fn text_and_counts() {
 }
 
 #[test]
+fn a_server_that_does_not_count() {
+    let told = streamed(&[delta(json!({"content": "Hel"})), delta(json!({"content": "lo"})), finish("stop")]);
+    let stats = told.output().stats;
+    assert_eq!((stats.input_tokens > 2, stats.reused_tokens, stats.output_tokens), (true, 0, 2));
+}
+
+#[test]
 fn calls() {
     let call = |index: u64, id: Value, name: Value, arguments: &str| {
         delta(json!({"tool_calls": [{"index": index, "id": id, "type": "function",
@@ -117,6 +124,13 @@ fn ends() {
         let told = told(stream_reply(&body(&[ok(), finish(name)])));
         assert_eq!((told.finish(), told.text.as_str()), (finish_is, "ok"), "{name}");
     }
+    // No reason yet, in words: what is cut off then is not complete.
+    for reason in ["", "null"] {
+        let none = json!({"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": reason}]});
+        assert_eq!(streamed(&[none.clone(), ok(), finish("length")]).finish(), Finish::Length, "{reason}");
+        let cut = told(stream_reply(&body(&[none]))).error();
+        assert!(cut.contains("before the answer was complete"), "{cut}");
+    }
     let filtered = streamed(&[finish("content_filter")]).error();
     assert!(filtered.contains("content filter refused it"), "{filtered}");
     let aborted = streamed(&[ok(), finish("abort")]).error();
@@ -153,8 +167,8 @@ fn an_answer_all_at_once() {
 
 #[test]
 fn lines_of_all_kinds() {
-    let text = ": keep-alive\r\n\r\nevent: message\r\nid: 1\r\ndata:{\"choices\":\r\ndata: [{\"delta\": {\"content\": \"ok\"},\r\n\
-        data:\"finish_reason\": \"stop\"}]}\r\nretry: 5\r\n\r\n: bye\r\n\r\ndata: [DONE]\r\n\r\n";
+    let text = ": keep-alive\r\n\r\nevent: message\r\nid: 1\r\ndata:{\"choices\":\r\ndata: [{\"delta\":\r\n\
+        data: {\"content\": \"ok\"},\r\ndata:\"finish_reason\": \"stop\"}]}\r\nretry: 5\r\n\r\n: bye\r\n\r\ndata: [DONE]\r\n\r\n";
     assert_eq!(told(stream_reply(text)).text, "ok");
     // Half a character, and half a pair of them.
     let half = b"data: {\"choices\": [{\"delta\": {\"content\": \"a\xe2\x82\"}, \"finish_reason\": \"stop\"}]}\n\n";
