@@ -141,7 +141,7 @@ fn of_equal_experts_the_first_are_chosen_and_the_others_are_not_read() {
         }
     }
     let x = random.floats(3 * mixture.dim);
-    let mut row = vec![-1.0; 20];
+    let mut row = [-1.0; 20];
     [3, 17, 18, 19].iter().for_each(|i| row[*i] = 4.0);
     for isa in Isa::available() {
         let y = mixture.run(isa, 2, &x, &row.repeat(3));
