@@ -20,7 +20,9 @@ pub(crate) struct Offered {
     pub(crate) tools: Vec<Value>,
     /// `None`: replies are text as they are.
     pub(crate) reader: Option<Reader>,
-    /// What the model is told where its template cannot tell it.
+    /// The same for the template: spellings of control tokens are hidden, as what is said of a tool may come from anywhere.
+    shown: Value,
+    /// What the model is told where its template cannot tell it, hidden likewise.
     pub(crate) told: Option<String>,
     /// The template knows no calls and no results: those that there are, of tools that may be gone, are told in this format.
     pub(crate) translated: Option<ToolFormat>,
@@ -81,7 +83,9 @@ impl ChatHistory {
             let thinks = || source.contains("<think>") || has_token("<think>");
             known.filter(|format| format.has_reasoning()).or_else(|| thinks().then_some(ToolFormat::Json))
         } else {
-            offered.told = (!knows.tools).then(|| tools::told(spoken, &tools));
+            offered.told = (!knows.tools).then(|| tokenizer.hide_control(&tools::told(spoken, &tools)));
+            offered.shown = Value::Array(tools.clone());
+            hide_strings(&mut offered.shown, &|text: &mut String| *text = tokenizer.hide_control(text));
             Some(spoken)
         };
         offered.reader =
@@ -106,7 +110,7 @@ impl ChatHistory {
 
     /// Puts what the model is told of its tools into messages, where the template cannot.
     pub(crate) fn speak_of_tools(&self, messages: &mut Vec<Message>, vars: &mut Vars) {
-        let Offered { tools, told, translated, .. } = &self.offered;
+        let Offered { tools, shown, told, translated, .. } = &self.offered;
         if let Some(format) = translated
             && messages.iter().any(|message| message.role == "tool" || message.tool_calls.is_some())
         {
@@ -114,26 +118,16 @@ impl ChatHistory {
         }
         match told {
             None if tools.is_empty() => {}
-            None => {
-                // What is said of a tool may come from anywhere.
-                let mut tools = Value::Array(tools.clone());
-                hide_strings(&mut tools, &|text: &mut String| *text = self.model.tokenizer().hide_control(text));
-                vars.tools = Some(tools);
-            }
-            Some(told) => {
-                let told = self.model.tokenizer().hide_control(told);
-                match messages.first_mut() {
-                    Some(first) if first.role == "system" => {
-                        add(first, |text| format!("{}\n\n{told}", text.trim_end()))
+            None => vars.tools = Some(shown.clone()),
+            Some(told) => match messages.first_mut() {
+                Some(first) if first.role == "system" => add(first, |text| format!("{}\n\n{told}", text.trim_end())),
+                _ if self.refuses_system => {
+                    if let Some(first) = messages.iter_mut().find(|message| message.role == "user") {
+                        add(first, |text| format!("{told}\n\n{text}"));
                     }
-                    _ if self.refuses_system => {
-                        if let Some(first) = messages.iter_mut().find(|message| message.role == "user") {
-                            add(first, |text| format!("{told}\n\n{text}"));
-                        }
-                    }
-                    _ => messages.insert(0, Message::system(told)),
                 }
-            }
+                _ => messages.insert(0, Message::system(told)),
+            },
         }
     }
 
