@@ -17,7 +17,7 @@ pub mod trace;
 
 pub use backend::Backend;
 pub use error::{Error, Result};
-pub use format::{Format, HostTensor};
+pub use format::{Format, Group, HostTensor};
 pub use op::{
     Act, After, Attend, Experts, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Precision, Rope,
     Rows,

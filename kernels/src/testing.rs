@@ -55,7 +55,7 @@ impl Random {
                 _ => bytes.extend((0..format.block_bytes()).map(|_| self.next() as u8)),
             }
             let scales: &[usize] = match format {
-                Format::Q8_0 | Format::Q4_0 => &[0],
+                Format::Q8_0 | Format::Q4_0 | Format::Int4(_) | Format::Int8(_) => &[0],
                 Format::Q4_1 | Format::Q4K => &[0, 2],
                 Format::Q6K => &[208],
                 _ => &[],
@@ -63,6 +63,10 @@ impl Random {
             for at in scales {
                 let scale = f16::from_f32(self.float() * 0.01).to_le_bytes();
                 bytes[start + at..start + at + 2].copy_from_slice(&scale);
+            }
+            if let Format::Int4(_) | Format::Int8(_) = format {
+                let zeros = 1 + (1 << (8 * (format.block_bytes() - 4) / format.block_len()));
+                bytes[start + 2..start + 4].copy_from_slice(&(self.below(zeros) as u16).to_le_bytes());
             }
         }
         bytes

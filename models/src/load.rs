@@ -328,7 +328,13 @@ fn piece<'a>(tensor: &HostTensor<'a>, i: usize, pieces: usize) -> HostTensor<'a>
         Cow::Borrowed(all) => Cow::Borrowed(&all[i * bytes..(i + 1) * bytes]),
         Cow::Owned(all) => Cow::Owned(all[i * bytes..(i + 1) * bytes].to_vec()),
     };
-    HostTensor { name: format!("{} ({}/{pieces})", tensor.name, i + 1), rows, bytes, ..*tensor }
+    HostTensor {
+        name: format!("{} ({}/{pieces})", tensor.name, i + 1),
+        rows,
+        bytes,
+        order: tensor.order.clone(),
+        ..*tensor
+    }
 }
 
 /// What a tensor is called in a summary.

@@ -15,11 +15,15 @@ use std::thread;
 const SHARE: usize = 1 << 18;
 
 impl<'a> HostTensor<'a> {
-    /// All values as float32, row after row.
+    /// All values as float32, row after row, in the order of the inputs.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows * self.cols];
         if !out.is_empty() {
             dequantize_row(self.format, &self.bytes, &mut out);
+        }
+        if let Some(order) = &self.order {
+            let mut row = Vec::new();
+            out.chunks_exact_mut(self.cols).for_each(|values| in_order(order, values, &mut row));
         }
         out
     }
@@ -29,14 +33,14 @@ impl<'a> HostTensor<'a> {
     ///
     /// `to` is one that [`quantize_row`](super::quantize_row) writes. Where `to` can hold the very same values (Q4_0,
     /// Q5_0, IQ4_NL and MXFP4 in Q8_0, Q3_K, IQ3 and IQ1 in Q6_K, TQ in Q4_0, all in F32) it does. In its own format the tensor is not copied, if borrowed.
-    /// Beside the result each thread needs memory for one row.
+    /// Beside the result each thread needs memory for one row. Columns of another format lie in the order of the inputs.
     pub fn convert(&self, to: Format, threads: usize) -> Result<HostTensor<'a>> {
         if to == self.format {
             return Ok(self.clone());
         }
         let rows = match transcoder(self.format, to) {
             Some(transcoder) => Rows::Transcode(transcoder),
-            None => Rows::Values(self.format, encoder(to)?),
+            None => Rows::Values(self.format, self.order.as_deref(), encoder(to)?),
         };
         let Some(row_bytes) = to.row_bytes(self.cols) else {
             return Err(Error::RowBlocks {
@@ -106,27 +110,41 @@ impl<'a> HostTensor<'a> {
             Format::Tq2_0 => count_blocks(bytes, |b: &Tq2_0| f16(b.d)),
             // Its scales are finite; under the largest, its levels are not.
             Format::Mxfp4 => count_blocks(bytes, |b: &Mxfp4| !(12.0 * b.scale()).is_finite()),
+            Format::Int4(group) | Format::Int8(group) => {
+                let blocks = bytes.chunks_exact(self.format.block_bytes());
+                blocks.filter(|b| f16([b[0], b[1]])).count() * group.len()
+            }
         }
     }
 }
 
 /// One row at a time, the direct way or over its values.
-enum Rows {
+enum Rows<'a> {
     Transcode(Transcoder),
-    Values(Format, Encoder),
+    Values(Format, Option<&'a [u32]>, Encoder),
 }
 
-impl Rows {
+impl Rows<'_> {
     fn rewrite(&self, from: &[u8], to: &mut [u8], cols: usize, values: &mut Vec<f32>) {
         match self {
             Rows::Transcode(transcode) => transcode(from, to),
-            Rows::Values(format, encode) => {
+            Rows::Values(format, order, encode) => {
                 values.resize(cols, 0.0);
                 dequantize_row(*format, from, values);
+                if let Some(order) = order {
+                    in_order(order, values, &mut Vec::new());
+                }
                 encode(values, to);
             }
         }
     }
+}
+
+/// Brings a row's values from the order of columns into that of the inputs.
+fn in_order(order: &[u32], values: &mut [f32], columns: &mut Vec<f32>) {
+    columns.clear();
+    columns.extend_from_slice(values);
+    order.iter().zip(columns).for_each(|(input, value)| values[*input as usize] = *value);
 }
 
 /// Whether an f16 is NaN or infinite.
@@ -142,4 +160,38 @@ fn count<const N: usize>(bytes: &[u8], bad: impl Fn([u8; N]) -> bool) -> usize {
 
 fn count_blocks<B: Block>(bytes: &[u8], bad: impl Fn(&B) -> bool) -> usize {
     blocks(bytes).iter().filter(|b| bad(b)).count() * B::FORMAT.block_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Group;
+
+    #[test]
+    fn a_group_has_an_integer_zero_point() {
+        // Scale 0.5, zero 3; value i is quant i % 16 of each 32.
+        let mut bytes = vec![0x00, 0x38, 3, 0];
+        bytes.extend((0..32).map(|i| (i % 16) | (i % 16) << 4));
+        let tensor = HostTensor::new("t", Format::Int4(Group::G64), 1, 64, Cow::Owned(bytes)).unwrap();
+        let expected: Vec<f32> = (0..64).map(|i| 0.5 * ((i % 16) as f32 - 3.0)).collect();
+        assert_eq!(tensor.to_f32(), expected);
+    }
+
+    #[test]
+    fn columns_come_back_into_the_order_of_the_inputs() {
+        let mut bytes = vec![0x00, 0x3c, 0, 1];
+        bytes.extend(0..32);
+        let tensor = HostTensor::new("t", Format::Int8(Group::G32), 1, 32, Cow::Owned(bytes)).unwrap();
+        let order: Vec<u32> = (0..32).map(|column| (column * 5 + 7) % 32).collect();
+        let tensor = tensor.with_order(&order).unwrap();
+        let values = tensor.to_f32();
+        for (column, input) in order.iter().enumerate() {
+            assert_eq!(values[*input as usize], column as f32 - 256.0);
+        }
+        let converted = tensor.convert(Format::F32, 1).unwrap();
+        assert!(converted.order.is_none());
+        assert_eq!(converted.to_f32(), values);
+        assert!(tensor.clone().with_order(&[0; 32]).is_err(), "an input twice");
+        assert!(tensor.with_order(&order[1..]).is_err(), "a column without an input");
+    }
 }

@@ -41,6 +41,7 @@ pub fn dequantize_row(format: Format, row: &[u8], out: &mut [f32]) {
         Format::Tq1_0 => each_block(row, out, book_values::<Tq1_0>),
         Format::Tq2_0 => each_block(row, out, book_values::<Tq2_0>),
         Format::Mxfp4 => each_block(row, out, mxfp4),
+        Format::Int4(_) | Format::Int8(_) => each_group(format, row, out),
     }
 }
 
@@ -54,6 +55,23 @@ fn each_block<B: Block, const N: usize>(row: &[u8], out: &mut [f32], decode: imp
     const { assert!(N == B::FORMAT.block_len()) };
     for (block, out) in blocks(row).iter().zip(out.as_chunks_mut().0) {
         decode(block, out);
+    }
+}
+
+/// The groups of Int4 and Int8. Every product is exact: eleven bits by nine.
+fn each_group(format: Format, row: &[u8], out: &mut [f32]) {
+    let groups = row.chunks_exact(format.block_bytes()).zip(out.chunks_exact_mut(format.block_len()));
+    for (block, out) in groups {
+        let (d, zero) = (f16([block[0], block[1]]), i32::from(u16::from_le_bytes([block[2], block[3]])));
+        let value = |q: u8| d * (i32::from(q) - zero) as f32;
+        match format {
+            Format::Int8(_) => out.iter_mut().zip(&block[4..]).for_each(|(out, q)| *out = value(*q)),
+            _ => {
+                for (out, qs) in out.as_chunks_mut().0.iter_mut().zip(block[4..].as_chunks().0) {
+                    nibbles(qs, out, |_, q| value(q));
+                }
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub use quantize::quantize_row;
 
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How the bytes of a tensor are to be read. All are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +56,36 @@ pub enum Format {
     Tq2_0,
     /// 32 values: an exponent, 16 bytes of nibbles that are floats of four bits.
     Mxfp4,
+    /// A group: f16 scale, u16 zero point, 4-bit quants, value = d·(q − zero); the nibbles of 32 values lie as in Q4_0.
+    /// What checkpoints of AWQ, GPTQ and their kin are read as.
+    Int4(Group),
+    /// The same with a byte for each quant, from 0 to 255.
+    Int8(Group),
+}
+
+/// How many values share a scale and a zero point in [`Format::Int4`] and [`Format::Int8`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Group {
+    G32,
+    G64,
+    G128,
+}
+
+impl Group {
+    /// All there are.
+    pub const ALL: [Group; 3] = [Group::G32, Group::G64, Group::G128];
+
+    /// Values in a group.
+    pub const fn len(self) -> usize {
+        32 << self as usize
+    }
+
+    /// The longest group that divides stretches of `len` values, so that larger groups of a file are some of these.
+    /// `None` if none does.
+    pub fn dividing(len: usize) -> Option<Group> {
+        Group::ALL.into_iter().rev().find(|group| len > 0 && len.is_multiple_of(group.len()))
+    }
 }
 
 impl Format {
@@ -67,6 +98,7 @@ impl Format {
             Format::Q4K | Format::Q6K | Format::Q2K | Format::Q3K | Format::Q5K | Format::Q8K => 256,
             Format::Iq4Xs | Format::Iq3S | Format::Iq3Xxs | Format::Iq2S | Format::Iq2Xs | Format::Iq2Xxs => 256,
             Format::Iq1M | Format::Iq1S | Format::Tq1_0 | Format::Tq2_0 => 256,
+            Format::Int4(group) | Format::Int8(group) => group.len(),
         }
     }
 
@@ -97,6 +129,8 @@ impl Format {
             Format::Tq1_0 => 54,
             Format::Tq2_0 => 66,
             Format::Mxfp4 => 17,
+            Format::Int4(group) => 4 + group.len() / 2,
+            Format::Int8(group) => 4 + group.len(),
         }
     }
 
@@ -129,6 +163,12 @@ impl Format {
             Format::Tq1_0 => "TQ1_0",
             Format::Tq2_0 => "TQ2_0",
             Format::Mxfp4 => "MXFP4",
+            Format::Int4(Group::G32) => "INT4-G32",
+            Format::Int4(Group::G64) => "INT4-G64",
+            Format::Int4(Group::G128) => "INT4-G128",
+            Format::Int8(Group::G32) => "INT8-G32",
+            Format::Int8(Group::G64) => "INT8-G64",
+            Format::Int8(Group::G128) => "INT8-G128",
         }
     }
 
@@ -199,6 +239,9 @@ pub struct HostTensor<'a> {
     pub cols: usize,
     /// The data, `rows * format.row_bytes(cols)` bytes.
     pub bytes: Cow<'a, [u8]>,
+    /// Where columns do not lie in the order of the inputs: column `c` is for input `order[c]`. GPTQ with `desc_act`
+    /// groups its inputs by importance.
+    pub order: Option<Arc<[u32]>>,
 }
 
 impl<'a> HostTensor<'a> {
@@ -218,7 +261,23 @@ impl<'a> HostTensor<'a> {
             let expected = row.saturating_mul(rows);
             return Err(Error::TensorBytes { name, format: format.name(), rows, cols, found: bytes.len(), expected });
         }
-        Ok(HostTensor { name, format, rows, cols, bytes })
+        Ok(HostTensor { name, format, rows, cols, bytes, order: None })
+    }
+
+    /// The same with columns in an order of their own, each input once. The order of the inputs itself is none.
+    pub fn with_order(mut self, order: &[u32]) -> Result<Self> {
+        let mut seen = vec![false; self.cols];
+        let once = |input: &u32| seen.get_mut(*input as usize).is_some_and(|seen| !std::mem::replace(seen, true));
+        if order.len() != self.cols || !order.iter().all(once) {
+            return Err(Error::Shape {
+                what: format!("tensor {}: its order of columns", self.name),
+                found: format!("{} numbers", order.len()),
+                expected: format!("each of 0 to {} once", self.cols.saturating_sub(1)),
+            });
+        }
+        let plain = order.iter().enumerate().all(|(column, input)| column == *input as usize);
+        self.order = (!plain).then(|| order.into());
+        Ok(self)
     }
 
     /// Bytes of one row.
@@ -241,6 +300,7 @@ impl<'a> HostTensor<'a> {
             rows: to - from,
             cols: self.cols,
             bytes: Cow::Borrowed(&self.bytes[from * n..to * n]),
+            order: self.order.clone(),
         }
     }
 }
