@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 mod attention;
 mod experts;
+mod order;
 mod pages;
 mod rows;
 
