@@ -199,7 +199,7 @@ fn agrees<D: Driver>(open: impl Fn() -> D) {
             Case { norm, x: Precision::Full, bias: true, ..case(40, 768, 1) },
             Case { after: After::Glu(Act::Silu), out: Precision::Half, ..case(64, 512, 8) },
             Case { after: After::Add, gather: true, x: Precision::Full, ..case(17, 256, 3) },
-            Case { norm, order: true, ..case(32, 384, 1) },
+            Case { norm, order: true, ..case(32, 512, 1) },
             // More inputs than a block keeps.
             Case { norm: Some((NormKind::Layer, true)), after: After::Act(Act::Gelu), ..case(16, 2304, 8) },
         ] {
