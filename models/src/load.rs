@@ -287,11 +287,9 @@ impl<B: Backend> Loader<'_, B> {
             let why = format!("is not used by architecture {}{more}: this is another kind of model", arch.name);
             return Err(Error::tensor(self.checkpoint.path(), first, why));
         }
-        let mut notices: Vec<String> = self
-            .converted
-            .iter()
-            .map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}"))
-            .collect();
+        let mut notices = self.checkpoint.notices();
+        let converted = self.converted.iter();
+        notices.extend(converted.map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}")));
         if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
             let formats: Vec<&str> = self.again.iter().copied().collect();
             notices.push(format!(

@@ -34,6 +34,10 @@ pub trait Checkpoint: Send + Sync {
     fn evict(&self, name: &str) {
         self.release(name);
     }
+    /// What the user should know about how the files were read.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;
     /// The model's own chat template (Jinja), if it has one.

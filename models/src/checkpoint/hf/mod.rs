@@ -2,6 +2,7 @@
 //! files, or PyTorch's own. Reading those files' headers is `safetensors` and `torch`; which shard holds what is `index`.
 
 mod index;
+mod nested;
 mod pickle;
 mod safetensors;
 mod torch;
@@ -36,6 +37,8 @@ pub struct HuggingFace {
     path: PathBuf,
     config: Config,
     tensors: Tensors,
+    /// Tensors that are no part of the text model.
+    left_out: usize,
 }
 
 impl HuggingFace {
@@ -43,9 +46,11 @@ impl HuggingFace {
     pub fn open(path: &Path) -> Result<Self> {
         let file = path.join("config.json");
         let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
-        let config = Config::from_json(&file, json)?;
-        let tensors = open_weights(path)?;
-        Ok(HuggingFace { path: path.to_path_buf(), config, tensors })
+        let nested = nested::text_config(&json);
+        let mut tensors = open_weights(path)?;
+        let left_out = if nested.is_some() { tensors.rename(nested::text_name) } else { 0 };
+        let config = Config::from_json(&file, nested.unwrap_or(json))?;
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, left_out })
     }
 
     /// A JSON companion of the model, if it is there.
@@ -62,7 +67,7 @@ impl HuggingFace {
         }
         let file = self.path.join("config.json");
         if let Some(json) = read_json(&file)? {
-            add_eos(&file, &json, &mut stop)?;
+            add_eos(&file, &nested::text_config(&json).unwrap_or(json), &mut stop)?;
         }
         Ok(stop)
     }
@@ -99,6 +104,14 @@ impl Checkpoint for HuggingFace {
 
     fn evict(&self, name: &str) {
         self.tensors.evict(name);
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let left_out = (self.left_out > 0).then_some(self.left_out);
+        left_out
+            .map(|n| format!("{n} tensors that encode images were left out: only text is read"))
+            .into_iter()
+            .collect()
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
