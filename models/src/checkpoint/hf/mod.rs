@@ -8,6 +8,7 @@ mod safetensors;
 mod torch;
 
 pub use index::{Index, parse_index};
+pub(super) use nested::text_name;
 pub use safetensors::{ShardTensor, parse_shard};
 pub use torch::parse_torch;
 
@@ -48,7 +49,7 @@ impl HuggingFace {
         let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
         let nested = nested::text_config(&json);
         let mut tensors = open_weights(path)?;
-        let left_out = if nested.is_some() { tensors.rename(nested::text_name) } else { 0 };
+        let left_out = if nested.is_some() { tensors.rename(text_name) } else { 0 };
         let config = Config::from_json(&file, nested.unwrap_or(json))?;
         Ok(HuggingFace { path: path.to_path_buf(), config, tensors, left_out })
     }
@@ -156,7 +157,8 @@ fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     std::fs::read(path).map(Some).map_err(|e| Error::io(path, "cannot be read", e))
 }
 
-fn read_json(path: &Path) -> Result<Option<Value>> {
+/// A JSON file; `None` if it does not exist.
+pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
     if bytes.is_empty() {
         return Err(Error::file(path, "is empty; download or copy it again"));
@@ -210,6 +212,18 @@ fn template_of(path: &Path, mut json: Value) -> Result<Option<String>> {
             Err(wrong(format!("has no \"default\" among {}; choose one with --chat-template", names.join(", "))))
         }
     }
+}
+
+/// Maps the one file of a folder with an adapter in it.
+pub(super) fn open_adapter(folder: &Path) -> Result<(PathBuf, Tensors)> {
+    const FILES: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+    let file = FILES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+    let file = file.ok_or_else(|| Error::file(folder, format!("has neither {} nor {}", FILES[0], FILES[1])))?;
+    let mut tensors = Tensors::default();
+    for ShardTensor { name, info, range } in add_shard(&mut tensors, file.clone())?.1 {
+        tensors.add(name, Entry { info, file: 0, range });
+    }
+    Ok((file, tensors))
 }
 
 /// Maps the weights and lists their tensors.
