@@ -105,6 +105,7 @@ pub fn load<B: Backend>(
     let factors = loader.vector(Role::RopeFactors, 0, "weight", false)?;
     let blocks = (0..spec.layers).map(|layer| loader.block(layer)).collect::<Result<_>>()?;
     let mut notices = loader.finish()?;
+    notices.extend(checkpoint.notices());
     notices.extend(spec.rope.notice());
     let (step_bytes, formats) = (loader.step_bytes, loader.formats);
     let parts = Parts { embed, head, norm, factors, blocks };
