@@ -105,7 +105,6 @@ pub fn load<B: Backend>(
     let factors = loader.vector(Role::RopeFactors, 0, "weight", false)?;
     let blocks = (0..spec.layers).map(|layer| loader.block(layer)).collect::<Result<_>>()?;
     let mut notices = loader.finish()?;
-    notices.extend(checkpoint.notices());
     notices.extend(spec.rope.notice());
     let (step_bytes, formats) = (loader.step_bytes, loader.formats);
     let parts = Parts { embed, head, norm, factors, blocks };
@@ -299,11 +298,9 @@ impl<'a, B: Backend> Loader<'a, B> {
             let why = format!("is not used by architecture {}{more}: this is another kind of model", arch.name);
             return Err(Error::tensor(self.checkpoint.path(), first, why));
         }
-        let mut notices: Vec<String> = self
-            .converted
-            .iter()
-            .map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}"))
-            .collect();
+        let mut notices = self.checkpoint.notices();
+        let converted = self.converted.iter();
+        notices.extend(converted.map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}")));
         if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
             let formats: Vec<&str> = self.again.iter().copied().collect();
             notices.push(format!(

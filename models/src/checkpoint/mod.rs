@@ -36,10 +36,6 @@ pub trait Checkpoint: Send + Sync {
     fn quantized(&self) -> Option<&str> {
         None
     }
-    /// What the user should know of the tensors that were read.
-    fn notices(&self) -> Vec<String> {
-        Vec::new()
-    }
     /// Says that this tensor's bytes are not needed any more, so that the system may take their memory back. They can
     /// be read again all the same.
     fn release(&self, name: &str);
@@ -47,6 +43,10 @@ pub trait Checkpoint: Send + Sync {
     /// whose GPU takes its memory from the same place.
     fn evict(&self, name: &str) {
         self.release(name);
+    }
+    /// What the user should know about how the files, and those tensors that were, were read.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;

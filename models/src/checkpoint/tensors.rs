@@ -77,6 +77,14 @@ impl Tensors {
         }
     }
 
+    /// Gives every tensor the name that `new` makes of its own, and drops those without one; tells how many.
+    pub(super) fn rename(&mut self, new: impl Fn(&str) -> Option<String>) -> usize {
+        let before = self.entries.len();
+        let entries = std::mem::take(&mut self.entries);
+        self.entries = entries.into_iter().filter_map(|(name, entry)| Some((new(&name)?, entry))).collect();
+        before - self.entries.len()
+    }
+
     pub(super) fn names(&self) -> Vec<&str> {
         self.entries.keys().map(String::as_str).collect()
     }

@@ -2,6 +2,7 @@
 //! files, or PyTorch's own. Reading those files' headers is `safetensors` and `torch`; which shard holds what is `index`.
 
 mod index;
+mod nested;
 mod pickle;
 mod quantized;
 mod safetensors;
@@ -41,7 +42,10 @@ pub struct HuggingFace {
     path: PathBuf,
     config: Config,
     tensors: Tensors,
+    /// How its authors quantized it.
     quantized: Option<String>,
+    /// Tensors that are no part of the text model.
+    left_out: usize,
 }
 
 impl HuggingFace {
@@ -50,9 +54,12 @@ impl HuggingFace {
         let file = path.join("config.json");
         let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
         let method = quantized::method(path, &file, &json)?;
-        let config = Config::from_json(&file, json)?;
-        let tensors = open_weights(path, method.as_ref())?;
-        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized: method.map(|m| m.to_string()) })
+        let nested = nested::text_config(&json);
+        let mut tensors = open_weights(path, method.as_ref())?;
+        let left_out = if nested.is_some() { tensors.rename(nested::text_name) } else { 0 };
+        let config = Config::from_json(&file, nested.unwrap_or(json))?;
+        let quantized = method.map(|method| method.to_string());
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out })
     }
 
     /// A JSON companion of the model, if it is there.
@@ -69,7 +76,7 @@ impl HuggingFace {
         }
         let file = self.path.join("config.json");
         if let Some(json) = read_json(&file)? {
-            add_eos(&file, &json, &mut stop)?;
+            add_eos(&file, &nested::text_config(&json).unwrap_or(json), &mut stop)?;
         }
         Ok(stop)
     }
@@ -108,16 +115,18 @@ impl Checkpoint for HuggingFace {
         self.quantized.as_deref()
     }
 
-    fn notices(&self) -> Vec<String> {
-        self.tensors.notices()
-    }
-
     fn release(&self, name: &str) {
         self.tensors.release(name);
     }
 
     fn evict(&self, name: &str) {
         self.tensors.evict(name);
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let left_out = (self.left_out > 0).then_some(self.left_out);
+        let left_out = left_out.map(|n| format!("{n} tensors that encode images were left out: only text is read"));
+        left_out.into_iter().chain(self.tensors.notices()).collect()
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
