@@ -34,12 +34,12 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
     for (name, info) in &tensors {
         let end = before + info.bytes as u64;
         if places.peek().is_some_and(|place| *place < end)
-            && let Some(tensor) = checkpoint.tensor(name)?
+            && let Some(bytes) = checkpoint.stored(name)?
         {
             while let Some(place) = places.next_if(|place| *place < end) {
                 // The last block of a tensor is whole too, unless the tensor is smaller.
-                let from = ((place - before) as usize).min(tensor.bytes.len().saturating_sub(BLOCK));
-                put(&tensor.bytes[from..tensor.bytes.len().min(from + BLOCK)]);
+                let from = ((place - before) as usize).min(bytes.len().saturating_sub(BLOCK));
+                put(&bytes[from..bytes.len().min(from + BLOCK)]);
             }
         }
         before = end;

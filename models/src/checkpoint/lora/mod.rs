@@ -148,6 +148,10 @@ impl Checkpoint for Merged {
         }
     }
 
+    fn quantized(&self) -> Option<&str> {
+        self.base.quantized()
+    }
+
     fn release(&self, name: &str) {
         self.base.release(name);
     }
