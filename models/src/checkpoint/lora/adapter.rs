@@ -7,10 +7,11 @@ use crate::{Config, Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Where PEFT keeps its modules.
 const PREFIX: &str = "base_model.model.";
-/// Columns of a product that are done at a time.
+/// Fewer values than this are not worth a thread.
 const THREADED: usize = 1 << 20;
 
 /// An open adapter.
@@ -18,7 +19,7 @@ pub struct Adapter {
     /// Its file of tensors.
     pub file: PathBuf,
     /// What of adapter_config.json decides the result, as text.
-    pub config: String,
+    config: String,
     tensors: Tensors,
     /// By module: factor on B·A.
     alpha: f32,
@@ -81,11 +82,16 @@ impl Adapter {
         format!("adapter {}{times}", self.folder.display())
     }
 
-    /// The data of all tensors, to tell adapters apart.
-    pub fn bytes(&self) -> Vec<u8> {
-        let tensors =
-            self.tensors.names().into_iter().filter_map(|name| Some((name, self.tensors.tensor(name).ok()??)));
-        tensors.flat_map(|(name, tensor)| [name.as_bytes(), &tensor.bytes].concat()).collect()
+    /// A number that differs for adapters that make something else of a weight.
+    pub fn hash(&self) -> Result<u128> {
+        let mut hash = Xxh3::new();
+        hash.update(self.config.as_bytes());
+        hash.update(&self.scale.to_le_bytes());
+        for name in self.tensors.names() {
+            hash.update(name.as_bytes());
+            hash.update(&self.tensors.tensor(name)?.map(|tensor| tensor.bytes).unwrap_or_default());
+        }
+        Ok(hash.digest128())
     }
 
     /// What is changed, by transformers' names of weights and biases.
@@ -181,7 +187,7 @@ impl Adapter {
         let read = |name: &str| -> Result<Vec<f32>> {
             Ok(self.tensors.tensor(name)?.map(|tensor| tensor.to_f32()).unwrap_or_default())
         };
-        let row_of = |row: usize| heads.map_or(row, |heads| halves(row, rows / heads.max(1)));
+        let row_of = |row: usize| heads.map_or(row, |heads| halves(row, rows / heads));
         match change {
             Change::Product { a, b, magnitude, factor } => {
                 let (a, b) = (read(a)?, read(b)?);

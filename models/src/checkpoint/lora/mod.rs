@@ -7,11 +7,12 @@ mod names;
 use super::{Checkpoint, Container, TensorInfo};
 use crate::{Config, Error, Result, Tokenizer};
 use adapter::{Adapter, Change};
+use nano_kernels::format::quantize_row;
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::xxh3_128;
 
 /// An adapter that is to be merged: a PEFT folder (adapter_config.json and adapter_model.safetensors or .bin).
 #[derive(Clone, Debug, PartialEq)]
@@ -81,12 +82,14 @@ impl Merged {
                 ));
             }
             if let Some(heads) = target.heads {
+                if heads == 0 || !info.rows.is_multiple_of(2 * heads) {
+                    return Err(wrong(format!("the model's {heads} heads do not divide the {} rows of it", info.rows)));
+                }
                 self.rows.insert(target.name.clone(), heads);
             }
             self.changes.entry(target.name).or_default().push((at, change));
         }
-        let bytes = adapter.bytes();
-        self.mark += &format!("{:032x} {} {}\n", xxh3_128(&bytes), lora.scale, adapter.config);
+        self.mark += &format!("{:032x}\n", adapter.hash()?);
         self.adapters.push(adapter);
         Ok(())
     }
@@ -106,14 +109,23 @@ impl Merged {
         for (adapter, change) in changes {
             self.adapters[*adapter].apply(change, &mut values, (rows, cols), heads)?;
         }
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let merged = HostTensor::new(&tensor.name, Format::F32, rows, cols, Cow::Owned(bytes))?;
         let mut to = Self::format(tensor.format);
         if !cols.is_multiple_of(to.block_len()) {
             to = Format::F16;
         }
-        let threads = std::thread::available_parallelism().map_or(1, Into::into);
-        Ok(merged.convert(to, threads)?)
+        let row_bytes = to.row_bytes(cols).unwrap_or(0);
+        let mut bytes = vec![0; rows * row_bytes];
+        let share = rows.div_ceil(std::thread::available_parallelism().map_or(1, Into::into)).max(1);
+        std::thread::scope(|scope| {
+            let parts = bytes.chunks_mut(share * row_bytes).zip(values.chunks(share * cols));
+            let each = |(out, values): (&mut [u8], &[f32])| {
+                let mut rows = out.chunks_exact_mut(row_bytes).zip(values.chunks_exact(cols));
+                rows.try_for_each(|(out, values)| quantize_row(to, values, out))
+            };
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || each(part))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })?;
+        Ok(HostTensor::new(&tensor.name, to, rows, cols, Cow::Owned(bytes))?)
     }
 }
 
