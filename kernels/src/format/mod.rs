@@ -79,6 +79,7 @@ impl Group {
     pub const ALL: [Group; 3] = [Group::G32, Group::G64, Group::G128];
 
     /// Values in a group.
+    #[allow(clippy::len_without_is_empty)] // none is
     pub const fn len(self) -> usize {
         32 << self as usize
     }
