@@ -36,6 +36,8 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
                 let from = ((place - before) as usize).min(tensor.bytes.len().saturating_sub(BLOCK));
                 put(&tensor.bytes[from..tensor.bytes.len().min(from + BLOCK)]);
             }
+            // Around a sample the system may have mapped much more.
+            checkpoint.release(name);
         }
         before = end;
     }

@@ -120,7 +120,7 @@ impl<B: Backend> Loader<'_, B> {
             let why = format!("is {} x {}; the model's sizes make it {rows} x {cols}", tensor.rows, tensor.cols);
             return Err(Error::tensor(self.checkpoint.path(), name, why));
         }
-        let broken = tensor.non_finite();
+        let broken = tensor.non_finite(self.options.threads);
         if broken > 0 {
             self.broken.push((name.to_string(), broken));
         }
@@ -253,7 +253,13 @@ impl<B: Backend> Loader<'_, B> {
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
             let (to, pieces) = (self.note(info, *role), pieces(*role));
             self.step_bytes += (pieces * B::weight_bytes(to, tensor.rows / pieces, tensor.cols)) as u64;
-            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
+            let tensor = if to == tensor.format {
+                tensor
+            } else {
+                let converted = tensor.convert(to, self.options.threads)?;
+                self.checkpoint.release(name);
+                converted
+            };
             parts.extend(split(tensor, pieces));
         }
         let weight = self.backend.weight(&parts)?;

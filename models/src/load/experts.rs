@@ -1,11 +1,12 @@
 //! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
 
+use super::plan::Tally;
 use super::{Loader, piece, target};
 use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Error, Quantization, Result};
+use crate::{Checkpoint, Error, Result, TensorInfo};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
@@ -60,24 +61,24 @@ pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
     }
 }
 
-/// Bytes that the experts of a layer take.
-pub fn bytes<B: Backend>(
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    quantization: Option<Quantization>,
-    layer: usize,
-) -> Result<u64> {
+/// Adds the experts of a layer to what loading holds.
+pub fn tally<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, tally: &mut Tally<B>) -> Result<()> {
     let count = spec.experts.unwrap_or_default().count;
-    let mut bytes = 0;
-    for matrix in &MATRICES {
-        for expert in 0..count {
-            let from = source(checkpoint, spec, layer, matrix, expert)?;
-            let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
-            let format = target::<B>(info, quantization, from.role);
-            bytes += B::weight_bytes(format, info.rows / from.pieces, info.cols) as u64;
+    for expert in 0..count {
+        for matrices in [&MATRICES[..2], &MATRICES[2..]] {
+            for matrix in matrices {
+                let from = source(checkpoint, spec, layer, matrix, expert)?;
+                let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
+                if from.piece == 0 {
+                    tally.scan(info);
+                }
+                let (rows, bytes) = (info.rows / from.pieces, info.bytes / from.pieces);
+                tally.part(TensorInfo { rows, bytes, ..info }, from.role, 1);
+            }
+            tally.pack();
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Finds a matrix of an expert.
@@ -141,6 +142,10 @@ impl<B: Backend> Loader<'_, B> {
             let shape = crate::shapes::shape(self.spec, *role);
             if !self.used.contains(name) {
                 self.take(name, shape)?.ok_or_else(missing)?;
+                if *pieces > 1 {
+                    // One expert's piece at a time is read again.
+                    checkpoint.release(name);
+                }
             }
             let tensor = checkpoint.tensor(name)?.ok_or_else(missing)?;
             let info = checkpoint.info(name).ok_or_else(missing)?;
@@ -150,14 +155,22 @@ impl<B: Backend> Loader<'_, B> {
             };
             let part = piece(&tensor, *number, *pieces);
             self.step_bytes += B::weight_bytes(to, part.rows, part.cols) as u64;
-            parts.push(if to == part.format { part } else { part.convert(to, threads)? });
+            parts.push(if to == part.format {
+                part
+            } else {
+                let part = part.convert(to, threads)?;
+                checkpoint.release(name);
+                part
+            });
             if *pieces > 1 && !open.contains(name) {
                 open.push(name.clone());
             }
         }
         let weight = self.backend.weight(&parts)?;
         drop(parts);
-        sources.iter().filter(|source| source.pieces == 1).for_each(|source| self.done(&source.name));
+        for Source { name, pieces, .. } in sources {
+            if *pieces == 1 { self.done(name) } else { self.checkpoint.release(name) }
+        }
         Ok(weight)
     }
 }
