@@ -105,7 +105,7 @@ fn emulator(arch: u32, seed: u64) -> Emulator {
 }
 
 /// Those that run on the CPU only.
-const EXPERTS: &[&str] = &["mixtral", "new-qwen3-moe", "qwen2-moe", "qwen2-moe-mixed", "qwen3-moe"];
+const EXPERTS: &[&str] = &["mixtral", "new-qwen3-moe", "olmoe", "qwen2-moe", "qwen2-moe-mixed", "qwen3-moe"];
 
 /// Every other tiny checkpoint.
 fn all() -> Vec<String> {
