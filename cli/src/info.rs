@@ -104,6 +104,8 @@ impl About<'_> {
                 "weights_bytes": info.memory.weights_bytes,
                 "kv_bytes_per_1k": info.memory.kv_bytes_per_1k,
                 "workspace_bytes": info.memory.workspace_bytes,
+                "loading_bytes": info.memory.loading_bytes,
+                "peak_bytes": info.memory.peak_bytes(),
                 "total_bytes": info.memory.total_bytes,
                 "context": info.context,
             },
@@ -139,6 +141,9 @@ impl About<'_> {
         let kv = info.kv_format.map_or("", kv_name);
         lines.push(("", format!("{} keys and values per 1024 tokens ({kv})", megabytes(memory.kv_bytes_per_1k))));
         lines.push(("", format!("{} buffers", megabytes(memory.workspace_bytes))));
+        let loading = megabytes(memory.loading_bytes);
+        lines
+            .push(("", format!("{loading} at most while loading, files as far as they are mapped at a time included")));
         lines.push(match &info.gpu {
             Some(gpu) => ("device", format!("{}, {gpu}", info.device)),
             None => ("device", format!("{}, {} threads", info.device, info.threads)),

@@ -124,7 +124,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             let why = format!("is {} x {}; the model's sizes make it {rows} x {cols}", tensor.rows, tensor.cols);
             return Err(Error::tensor(self.checkpoint.path(), name, why));
         }
-        let broken = tensor.non_finite();
+        let broken = tensor.non_finite(self.options.threads);
         if broken > 0 {
             self.broken.push((name.to_string(), broken));
         }
@@ -249,8 +249,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
             let to = self.note(info, *role);
-            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
-            parts.extend(split(tensor, pieces(*role)));
+            parts.extend(split(self.converted(tensor, to, &name)?, pieces(*role)));
             names.push(name);
         }
         let parts = self.in_one_order(parts)?;
@@ -259,6 +258,16 @@ impl<'a, B: Backend> Loader<'a, B> {
         drop(parts);
         names.iter().for_each(|name| self.done(name));
         Ok(weight)
+    }
+
+    /// A tensor in the format in which it will be held. Once it is another, the file's bytes are needed no more.
+    fn converted(&self, tensor: HostTensor<'a>, to: Format, name: &str) -> Result<HostTensor<'a>> {
+        if to == tensor.format {
+            return Ok(tensor);
+        }
+        let tensor = tensor.convert(to, self.options.threads)?;
+        self.checkpoint.release(name);
+        Ok(tensor)
     }
 
     /// Parts of a stack whose columns lie in different orders come into that of the inputs, as floats: what is stacked

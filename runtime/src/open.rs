@@ -155,7 +155,8 @@ impl Opened {
         let load = LoadOptions { quantization: options.quantization, rows, logits_rows, threads };
         let exact = options.quantization == Some(Quantization::F32);
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
-        let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
+        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
+        let plan = machine.plan(&*checkpoint, &spec, &load, kv, sequences)?;
 
         let granted = match options.memory {
             Some(bytes) => Some(bytes),
@@ -163,7 +164,6 @@ impl Opened {
         };
         let budget = granted.unwrap_or(u64::MAX);
         let wanted = options.max_context_len.unwrap_or(spec.context);
-        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
         let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
             model: name(path),
             needed,
