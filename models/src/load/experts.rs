@@ -1,32 +1,32 @@
 //! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
 
-use super::{Loader, piece, target};
+use super::{LoadOptions, Loader, piece, target};
 use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Error, Quantization, Result};
+use crate::{Checkpoint, Error, Result};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
-struct Matrix {
-    alone: Role,
-    stack: Role,
+pub struct Matrix {
+    pub alone: Role,
+    pub stack: Role,
     pair: Option<(Role, usize)>,
 }
 
-const MATRICES: [Matrix; 3] = [
+pub const MATRICES: [Matrix; 3] = [
     Matrix { alone: Role::ExpertGate, stack: Role::ExpertGates, pair: Some((Role::ExpertGateUps, 0)) },
     Matrix { alone: Role::ExpertUp, stack: Role::ExpertUps, pair: Some((Role::ExpertGateUps, 1)) },
     Matrix { alone: Role::ExpertDown, stack: Role::ExpertDowns, pair: None },
 ];
 
 /// Where a matrix of an expert lies: one of equal pieces of a tensor.
-struct Source {
-    role: Role,
-    name: String,
-    piece: usize,
-    pieces: usize,
+pub struct Source {
+    pub role: Role,
+    pub name: String,
+    pub piece: usize,
+    pub pieces: usize,
 }
 
 /// Refuses experts where the backend does not run them.
@@ -64,7 +64,7 @@ pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
 pub fn bytes<B: Backend>(
     checkpoint: &dyn Checkpoint,
     spec: &Spec,
-    quantization: Option<Quantization>,
+    options: &LoadOptions,
     layer: usize,
 ) -> Result<u64> {
     let count = spec.experts.unwrap_or_default().count;
@@ -73,7 +73,7 @@ pub fn bytes<B: Backend>(
         for expert in 0..count {
             let from = source(checkpoint, spec, layer, matrix, expert)?;
             let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
-            let format = target::<B>(info, quantization, from.role);
+            let format = target::<B>(info, options, from.role);
             bytes += B::weight_bytes(format, info.rows / from.pieces, info.cols) as u64;
         }
     }
@@ -81,7 +81,7 @@ pub fn bytes<B: Backend>(
 }
 
 /// Finds a matrix of an expert.
-fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
+pub fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
     let Matrix { alone, stack, pair } = *matrix;
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {
@@ -146,7 +146,7 @@ impl<B: Backend> Loader<'_, B> {
             let info = checkpoint.info(name).ok_or_else(missing)?;
             let to = match *number {
                 0 => self.note(info, *role),
-                _ => target::<B>(info, self.options.quantization, *role),
+                _ => target::<B>(info, self.options, *role),
             };
             let part = piece(&tensor, *number, *pieces);
             self.step_bytes += B::weight_bytes(to, part.rows, part.cols) as u64;

@@ -38,7 +38,7 @@ pub fn plan<B: Backend>(
     let mut add = |role: Role, layer: usize| -> Result<()> {
         let name = name(checkpoint, spec, role, layer, "weight").unwrap_or_default();
         let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
-        let (format, pieces) = (target::<B>(info, options.quantization, role), pieces(role));
+        let (format, pieces) = (target::<B>(info, options, role), pieces(role));
         weights += (pieces * B::weight_bytes(format, info.rows / pieces, info.cols)) as u64;
         Ok(())
     };
@@ -55,7 +55,7 @@ pub fn plan<B: Backend>(
         }
     }
     for layer in (0..spec.layers).filter(|layer| spec.each[*layer].sparse) {
-        weights += experts::bytes::<B>(checkpoint, spec, options.quantization, layer)?;
+        weights += experts::bytes::<B>(checkpoint, spec, options, layer)?;
     }
     let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
     Ok(Plan { weights_bytes: weights, page_bytes: B::page_bytes(&pages) as u64, workspace_bytes: 4 * buffers as u64 })

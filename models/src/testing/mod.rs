@@ -15,7 +15,8 @@ mod parrot_vocab;
 mod tiny;
 
 pub use folder::{Folder, TempDir, safetensors};
-pub use gguf::{GgufValue, GgufWriter};
+pub use crate::checkpoint::gguf::GgufValue;
+pub use gguf::GgufWriter;
 pub use parrot::Parrot;
 pub use tiny::Tiny;
 

@@ -13,8 +13,8 @@ pub use torch::parse_torch;
 use super::map::Map;
 use super::tensors::{Entry, Tensors};
 use super::{Checkpoint, Container, TensorInfo, files_ending};
-use crate::tokenizer::HfVocab;
-use crate::{Config, Error, Result, Tokenizer};
+use crate::tokenizer::{HfVocab, hf_to_gguf};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,17 @@ impl HuggingFace {
     /// A JSON companion of the model, if it is there.
     fn json(&self, name: &str) -> Result<Option<Value>> {
         read_json(&self.path.join(name))
+    }
+
+    /// The files that make the tokenizer.
+    fn vocab(&self) -> Result<HfVocab> {
+        let path = self.path.join("tokenizer.json");
+        let Some(json) = read_bytes(&path)? else {
+            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
+            return Err(Error::file(&self.path, why));
+        };
+        let config = self.json("tokenizer_config.json")?;
+        Ok(HfVocab { path, json, config, stop: self.stop()? })
     }
 
     /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
@@ -102,13 +113,11 @@ impl Checkpoint for HuggingFace {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.path.join("tokenizer.json");
-        let Some(json) = read_bytes(&path)? else {
-            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
-            return Err(Error::file(&self.path, why));
-        };
-        let config = self.json("tokenizer_config.json")?;
-        Tokenizer::from_hf(HfVocab { path, json, config, stop: self.stop()? })
+        Tokenizer::from_hf(self.vocab()?)
+    }
+
+    fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
+        hf_to_gguf(&self.vocab()?, rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {
