@@ -4,7 +4,7 @@ use crate::memory::fit;
 use crate::runner::{Device, Limits, Machine};
 use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
-use nano_models::{Checkpoint, Control, LoadOptions, Quantization, Spec, Tokenizer};
+use nano_models::{Checkpoint, Control, Head, LoadOptions, Quantization, Spec, Tokenizer};
 use nano_templates::{Choice, Clues, Template};
 use std::path::Path;
 use std::time::Instant;
@@ -21,6 +21,8 @@ const CONVERSATIONS: usize = 4;
 pub struct ModelOptions {
     /// Quantizes weights while loading; `None` keeps the checkpoint's formats.
     pub quantization: Option<Quantization>,
+    /// The format of embedding and head, where it is not to be the usual one.
+    pub head: Option<Head>,
     /// Where the model runs.
     pub device: Device,
     /// Threads that compute; `None` takes as many as there are cores.
@@ -150,7 +152,7 @@ impl Opened {
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let logits_rows = (LOGITS / spec.vocab.max(1)).clamp(SEQUENCES, 4 * SEQUENCES);
         let rows = machine.rows();
-        let load = LoadOptions { quantization: options.quantization, rows, logits_rows, threads };
+        let load = LoadOptions { quantization: options.quantization, head: options.head, rows, logits_rows, threads };
         let exact = options.quantization == Some(Quantization::F32);
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
         let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
@@ -232,7 +234,7 @@ impl Opened {
             ..ModelInfo::default()
         };
         let weights = self.weights.clone();
-        let identity = Identity::new(&info, weights, self.load.quantization, self.kv, template);
+        let identity = Identity::new(&info, weights, Identity::quantization(&self.load), self.kv, template);
         ModelInfo { identity: Some(identity), ..info }
     }
 }

@@ -26,7 +26,6 @@ mod to_gguf;
 pub use detokenize::Detokenizer;
 pub use gguf::GgufVocab;
 pub use hf::HfVocab;
-pub(crate) use to_gguf::convert as hf_to_gguf;
 
 use crate::{Error, Result};
 use encoder::{Before, Encoder};

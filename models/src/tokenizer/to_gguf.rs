@@ -27,8 +27,14 @@ const SAMPLES: &[&str] = &[
     "camelCase snake_case HTTPServer ABCdef $100 +5% <a|b> ^_^ `x` ~y~ \u{a0}z\u{3000}w",
 ];
 
-/// The GGUF keys of a tokenizer for an embedding of `rows`: ids past the tokenizer's own become unused tokens.
-pub(crate) fn convert(hf: &HfVocab, rows: usize) -> Result<GgufVocab> {
+impl HfVocab {
+    /// The same as the keys of a GGUF file, for an embedding of `rows`: ids past the tokenizer's own become unused tokens.
+    pub fn to_gguf(&self, rows: usize) -> Result<GgufVocab> {
+        convert(self, rows)
+    }
+}
+
+fn convert(hf: &HfVocab, rows: usize) -> Result<GgufVocab> {
     let bad = |why: String| Error::file(&hf.path, printable(&why));
     let theirs = Tokenizer::from_hf(hf.clone())?;
     let file: File = serde_json::from_slice(&hf.json).map_err(|e| bad(format!("is not a tokenizer.json: {e}")))?;

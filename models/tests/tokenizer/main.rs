@@ -4,6 +4,7 @@ mod control;
 mod detokenize;
 mod golden;
 mod hostile;
+mod to_gguf;
 
 use nano_models::{GgufVocab, HfVocab, Tokenizer};
 use serde_json::Value;

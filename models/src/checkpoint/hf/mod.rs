@@ -13,7 +13,7 @@ pub use torch::parse_torch;
 use super::map::Map;
 use super::tensors::{Entry, Tensors};
 use super::{Checkpoint, Container, TensorInfo, files_ending};
-use crate::tokenizer::{HfVocab, hf_to_gguf};
+use crate::tokenizer::HfVocab;
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
 use serde_json::Value;
@@ -117,7 +117,7 @@ impl Checkpoint for HuggingFace {
     }
 
     fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
-        hf_to_gguf(&self.vocab()?, rows)
+        self.vocab()?.to_gguf(rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {
