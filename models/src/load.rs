@@ -12,7 +12,7 @@ use crate::decoder::Decoder;
 use crate::names::{self, Role};
 use crate::shapes::{DOWN, GATED, HEAD, OUT, PLAIN, QKV, Stack, name, pieces, roles, shape};
 use crate::spec::{HeadNorms, Spec};
-use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
+use crate::{Checkpoint, Error, Head, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 pub struct LoadOptions {
     /// The format of weights; `None` keeps the checkpoint's own.
     pub quantization: Option<Quantization>,
+    /// The format of embedding and head, where it is not to be the usual one.
+    pub head: Option<Head>,
     /// Rows in one step, at most.
     pub rows: usize,
     /// Rows in one step that want logits, at most.
@@ -40,11 +42,16 @@ pub struct Progress {
 }
 
 /// The format in which backend `B` will hold a tensor.
-fn target<B: Backend>(info: TensorInfo, quantization: Option<Quantization>, role: Role) -> Format {
+fn target<B: Backend>(info: TensorInfo, options: &LoadOptions, role: Role) -> Format {
+    let (quantization, head) = (options.quantization, options.head);
     let vocabulary = matches!(role, Role::Embed | Role::Head);
     // A rounded logit may choose another expert.
     let quantization = quantization.filter(|_| !matches!(role, Role::Router | Role::SharedRouter));
-    B::native(quantization.map_or(info.format, |q| q.format(info.cols, vocabulary)))
+    B::native(match (vocabulary, head, quantization) {
+        (true, head, Some(quantization)) => quantization.vocabulary(head, info.cols),
+        (true, Some(head), None) => head.format(info.cols),
+        (_, _, quantization) => quantization.map_or(info.format, |q| q.format(info.cols)),
+    })
 }
 
 struct Loader<'a, B: Backend> {
@@ -284,9 +291,11 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// The format in which a tensor will be held, noted for those who ask.
     fn note(&mut self, info: TensorInfo, role: Role) -> Format {
-        let to = target::<B>(info, self.options.quantization, role);
+        let to = target::<B>(info, self.options, role);
         let quantized = |format: Format| format.block_len() > 1;
-        if self.options.quantization.is_none() && to != info.format {
+        let asked = self.options.quantization.is_some()
+            || self.options.head.is_some() && matches!(role, Role::Embed | Role::Head);
+        if !asked && to != info.format {
             *self.converted.entry((info.format.name(), to.name())).or_default() += 1;
         } else if to != info.format && quantized(to) && quantized(info.format) {
             self.again.insert(info.format.name());

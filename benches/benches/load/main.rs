@@ -109,7 +109,7 @@ fn load(
     threads: usize,
 ) -> Result<f64, Box<dyn Error>> {
     let spec = Spec::read(checkpoint)?;
-    let options = LoadOptions { quantization, rows: 256, logits_rows: 16, threads };
+    let options = LoadOptions { quantization, head: None, rows: 256, logits_rows: 16, threads };
     let start = Instant::now();
     let mut cpu = Cpu::new(threads)?;
     let decoder = Decoder::load(checkpoint, &mut cpu, &spec, &options, &mut |_| ())?;

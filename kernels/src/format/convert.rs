@@ -3,7 +3,7 @@
 
 use super::block::{Block, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks};
 use super::block::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Tq1_0, Tq2_0};
-use super::quantize::{Encoder, encoder};
+use super::quantize::{Encoder, WeightedEncoder, encoder, weighted_encoder};
 use super::transcode::{Transcoder, transcoder};
 use super::{Format, HostTensor, dequantize_row};
 use crate::{Error, Result};
@@ -42,6 +42,28 @@ impl<'a> HostTensor<'a> {
             Some(transcoder) => Rows::Transcode(transcoder),
             None => Rows::Values(self.format, self.order.as_deref(), encoder(to)?),
         };
+        self.rewrite(to, threads, rows)
+    }
+
+    /// [`convert`](HostTensor::convert) to a format of blocks in which the error of an input counts as `weights` say, one
+    /// for each; where they cannot be used (none is above 0, or the format has no scales to choose), as if there were none.
+    pub fn convert_weighted(&self, to: Format, weights: &[f32], threads: usize) -> Result<HostTensor<'a>> {
+        if weights.len() != self.cols {
+            return Err(Error::Shape {
+                what: format!("weights for the columns of tensor {}", self.name),
+                found: weights.len().to_string(),
+                expected: self.cols.to_string(),
+            });
+        }
+        let mean = weights.iter().sum::<f32>() / self.cols.max(1) as f32;
+        let usable = to != self.format && mean > 0.0 && mean.is_finite() && transcoder(self.format, to).is_none();
+        let Some(encoder) = weighted_encoder(to).filter(|_| usable) else { return self.convert(to, threads) };
+        // An input that was never seen may be one day.
+        let weights: Vec<f32> = weights.iter().map(|w| (w / mean).max(1e-4)).collect();
+        self.rewrite(to, threads, Rows::Weighted(self.format, self.order.as_deref(), encoder, &weights))
+    }
+
+    fn rewrite(&self, to: Format, threads: usize, rows: Rows<'_>) -> Result<HostTensor<'a>> {
         let Some(row_bytes) = to.row_bytes(self.cols) else {
             return Err(Error::RowBlocks {
                 name: self.name.clone(),
@@ -135,6 +157,7 @@ fn broken(format: Format, bytes: &[u8]) -> usize {
 enum Rows<'a> {
     Transcode(Transcoder),
     Values(Format, Option<&'a [u32]>, Encoder),
+    Weighted(Format, Option<&'a [u32]>, WeightedEncoder, &'a [f32]),
 }
 
 impl Rows<'_> {
@@ -142,14 +165,23 @@ impl Rows<'_> {
         match self {
             Rows::Transcode(transcode) => transcode(from, to),
             Rows::Values(format, order, encode) => {
-                values.resize(cols, 0.0);
-                dequantize_row(*format, from, values);
-                if let Some(order) = order {
-                    in_order(order, values, &mut Vec::new());
-                }
+                read(*format, *order, from, cols, values);
                 encode(values, to);
             }
+            Rows::Weighted(format, order, encode, weights) => {
+                read(*format, *order, from, cols, values);
+                encode(values, weights, to);
+            }
         }
+    }
+}
+
+/// A row's values, in the order of the inputs.
+fn read(format: Format, order: Option<&[u32]>, from: &[u8], cols: usize, values: &mut Vec<f32>) {
+    values.resize(cols, 0.0);
+    dequantize_row(format, from, values);
+    if let Some(order) = order {
+        in_order(order, values, &mut Vec::new());
     }
 }
 

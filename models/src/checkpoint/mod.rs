@@ -10,7 +10,7 @@ mod packed;
 mod sniff;
 mod tensors;
 
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,10 @@ pub trait Checkpoint: Send + Sync {
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;
+    /// The same as the keys of a GGUF file, for an embedding of `rows`.
+    fn gguf_vocab(&self, _rows: usize) -> Result<GgufVocab> {
+        Err(Error::file(self.path(), "has no tokenizer that could be written"))
+    }
     /// The model's own chat template (Jinja), if it has one.
     fn chat_template(&self) -> Result<Option<String>>;
 }

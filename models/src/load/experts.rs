@@ -10,24 +10,24 @@ use crate::{Checkpoint, Error, Result, TensorInfo};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
-struct Matrix {
-    alone: Role,
-    stack: Role,
+pub struct Matrix {
+    pub alone: Role,
+    pub stack: Role,
     pair: Option<(Role, usize)>,
 }
 
-const MATRICES: [Matrix; 3] = [
+pub const MATRICES: [Matrix; 3] = [
     Matrix { alone: Role::ExpertGate, stack: Role::ExpertGates, pair: Some((Role::ExpertGateUps, 0)) },
     Matrix { alone: Role::ExpertUp, stack: Role::ExpertUps, pair: Some((Role::ExpertGateUps, 1)) },
     Matrix { alone: Role::ExpertDown, stack: Role::ExpertDowns, pair: None },
 ];
 
 /// Where a matrix of an expert lies: one of equal pieces of a tensor.
-struct Source {
-    role: Role,
-    name: String,
-    piece: usize,
-    pieces: usize,
+pub struct Source {
+    pub role: Role,
+    pub name: String,
+    pub piece: usize,
+    pub pieces: usize,
 }
 
 /// Refuses experts where the backend does not run them.
@@ -82,7 +82,13 @@ pub fn tally<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize,
 }
 
 /// Finds a matrix of an expert.
-fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
+pub fn source(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    layer: usize,
+    matrix: &Matrix,
+    expert: usize,
+) -> Result<Source> {
     let Matrix { alone, stack, pair } = *matrix;
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {
@@ -152,7 +158,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             let info = checkpoint.info(name).ok_or_else(missing)?;
             let to = match *number {
                 0 => self.note(info, *role),
-                _ => target::<B>(info, self.options.quantization, *role),
+                _ => target::<B>(info, self.options, *role),
             };
             let part = if *pieces == 1 { tensor } else { piece(&tensor, *number, *pieces) };
             parts.push(self.converted(part, to, name)?);

@@ -5,7 +5,7 @@ use crate::decoder::Room;
 use crate::names::Role;
 use crate::shapes::{name, pieces, roles, stacks};
 use crate::spec::Spec;
-use crate::{Checkpoint, Quantization, Result, TensorInfo};
+use crate::{Checkpoint, Result, TensorInfo};
 use nano_kernels::{Backend, PAGE_ROWS};
 use std::marker::PhantomData;
 
@@ -38,7 +38,7 @@ pub fn plan<B: Backend>(
     pages: nano_kernels::PageLayout,
 ) -> Result<Plan> {
     experts::allowed::<B>(checkpoint, spec)?;
-    let mut tally = Tally::<B>::new(options.quantization);
+    let mut tally = Tally::<B>::new(*options);
     // In the order of loading.
     let stack = |tally: &mut Tally<B>, roles: &[Role], layer: usize| -> Result<()> {
         for role in roles {
@@ -91,7 +91,7 @@ fn products<B: Backend>(spec: &Spec, options: &LoadOptions) -> usize {
 
 /// Adds up what loading holds.
 pub struct Tally<B> {
-    quantization: Option<Quantization>,
+    options: LoadOptions,
     /// Bytes of weights in the machine's layout.
     packed: u64,
     /// The most at a time.
@@ -103,8 +103,8 @@ pub struct Tally<B> {
 }
 
 impl<B: Backend> Tally<B> {
-    fn new(quantization: Option<Quantization>) -> Self {
-        Tally { quantization, packed: 0, most: 0, held: 0, becomes: 0, backend: PhantomData }
+    fn new(options: LoadOptions) -> Self {
+        Tally { options, packed: 0, most: 0, held: 0, becomes: 0, backend: PhantomData }
     }
 
     /// A tensor is looked through.
@@ -114,7 +114,7 @@ impl<B: Backend> Tally<B> {
 
     /// A matrix becomes a part of a weight, or `pieces` of it.
     pub fn part(&mut self, info: TensorInfo, role: Role, pieces: usize) {
-        let format = target::<B>(info, self.quantization, role);
+        let format = target::<B>(info, &self.options, role);
         let rows = info.rows / pieces;
         self.becomes += (pieces * B::weight_bytes(format, rows, info.cols)) as u64;
         self.hold(info.bytes as u64);

@@ -17,7 +17,7 @@ use super::map::Map;
 use super::tensors::{Entry, Tensors};
 use super::{Checkpoint, Container, TensorInfo, files_ending};
 use crate::tokenizer::HfVocab;
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
 use quantized::Method;
 use serde_json::Value;
@@ -66,6 +66,17 @@ impl HuggingFace {
     /// A JSON companion of the model, if it is there.
     fn json(&self, name: &str) -> Result<Option<Value>> {
         read_json(&self.path.join(name))
+    }
+
+    /// The files that make the tokenizer.
+    fn vocab(&self) -> Result<HfVocab> {
+        let path = self.path.join("tokenizer.json");
+        let Some(json) = read_bytes(&path)? else {
+            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
+            return Err(Error::file(&self.path, why));
+        };
+        let config = self.json("tokenizer_config.json")?;
+        Ok(HfVocab { path, json, config, stop: self.stop()? })
     }
 
     /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
@@ -131,13 +142,11 @@ impl Checkpoint for HuggingFace {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.path.join("tokenizer.json");
-        let Some(json) = read_bytes(&path)? else {
-            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
-            return Err(Error::file(&self.path, why));
-        };
-        let config = self.json("tokenizer_config.json")?;
-        Tokenizer::from_hf(HfVocab { path, json, config, stop: self.stop()? })
+        Tokenizer::from_hf(self.vocab()?)
+    }
+
+    fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
+        self.vocab()?.to_gguf(rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {
