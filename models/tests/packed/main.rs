@@ -2,6 +2,7 @@
 //! one clear error.
 
 mod errors;
+mod mlc;
 mod weights;
 
 use nano_kernels::{Format, Group};
@@ -66,14 +67,8 @@ fn same(what: &str, config: &Value, tensors: &[RawTensor], weights: &Weights, fo
 }
 
 /// Group sizes of the file, and what they are held as. 136 rows are two tiles and a part of one.
-const GROUPS: [(usize, Group); 6] = [
-    (32, Group::G32),
-    (64, Group::G64),
-    (128, Group::G128),
-    (256, Group::G128),
-    (192, Group::G64),
-    (96, Group::G32),
-];
+const GROUPS: [(usize, Group); 6] =
+    [(32, Group::G32), (64, Group::G64), (128, Group::G128), (256, Group::G128), (192, Group::G64), (96, Group::G32)];
 const SHAPE: (usize, usize) = (136, 768);
 
 #[test]

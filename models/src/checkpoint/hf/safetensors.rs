@@ -64,8 +64,7 @@ pub fn parse_shard(path: &Path, bytes: &[u8]) -> Result<Vec<ShardTensor>> {
         let wrong = |why: String| Error::tensor(path, &name, why);
         let dims: Vec<u64> = tensor.shape.iter().map(|d| *d as u64).collect();
         let values = |format| shape(format, &dims).map(Stored::Values);
-        let integers =
-            |dtype, size| rows_of(&dims).map(|(rows, cols)| Stored::Integers { dtype, size, rows, cols });
+        let integers = |dtype, size| rows_of(&dims).map(|(rows, cols)| Stored::Integers { dtype, size, rows, cols });
         let stored = match tensor.dtype {
             Dtype::F32 => values(Format::F32),
             Dtype::F16 => values(Format::F16),

@@ -1,8 +1,8 @@
 //! PyTorch's files of tensors (`pytorch_model.bin`): a zip archive, uncompressed, with a pickle that lists the tensors
 //! and a file for the bytes of each storage. What the pickle may say is told in `pickle`. Parsing does no I/O.
 
-use super::{ShardTensor, Stored};
 use super::pickle::{self, Fault, Pickled};
+use super::{ShardTensor, Stored};
 use crate::checkpoint::tensors::shape;
 use crate::error::printable;
 use crate::{Error, Result};

@@ -13,13 +13,7 @@ pub(super) struct Order {
 
 /// Reads the group of each input, numbers of `size` bytes. `None` if inputs are grouped as they lie, `per` to a group.
 /// `block` columns need to be of one group.
-pub(super) fn read(
-    bytes: &[u8],
-    size: usize,
-    count: usize,
-    per: usize,
-    block: usize,
-) -> Result<Option<Order>, Fault> {
+pub(super) fn read(bytes: &[u8], size: usize, count: usize, per: usize, block: usize) -> Result<Option<Order>, Fault> {
     let number = |b: &[u8]| match *b {
         [a, b, c, d] => i64::from(i32::from_le_bytes([a, b, c, d])),
         [a, b, c, d, e, f, g, h] => i64::from_le_bytes([a, b, c, d, e, f, g, h]),
@@ -42,7 +36,10 @@ pub(super) fn read(
     let mut order = Order { inputs: Vec::with_capacity(stated.len()), groups: Vec::new() };
     for (group, inputs) in by_group.iter().enumerate() {
         if !inputs.len().is_multiple_of(block) {
-            return Err(format!("its g_idx puts {} inputs in group {group}; a multiple of {block} is read", inputs.len()));
+            return Err(format!(
+                "its g_idx puts {} inputs in group {group}; a multiple of {block} is read",
+                inputs.len()
+            ));
         }
         order.inputs.extend(inputs);
         order.groups.extend(std::iter::repeat_n(group, inputs.len() / block));

@@ -119,14 +119,26 @@ impl Packed {
             }
             Err(format!(
                 "its {what} are {} x {}, {} bytes; beside {bits}-bit quants of {} x {} in groups of {} they are {} x {}",
-                array.rows, array.cols, array.range.len(), self.quants.rows, self.quants.cols, self.per, shape.0, shape.1
+                array.rows,
+                array.cols,
+                array.range.len(),
+                self.quants.rows,
+                self.quants.cols,
+                self.per,
+                shape.0,
+                shape.1
             ))
         };
         let transposed = |(a, b): (usize, usize), swap: bool| if swap { (b, a) } else { (a, b) };
-        agree("quants", &self.quants, 4, match layout {
-            Layout::Awq => (cols, all / 8),
-            _ => transposed((all, cols / words), layout == Layout::Columns),
-        })?;
+        agree(
+            "quants",
+            &self.quants,
+            4,
+            match layout {
+                Layout::Awq => (cols, all / 8),
+                _ => transposed((all, cols / words), layout == Layout::Columns),
+            },
+        )?;
         let size = self.scales.format.block_bytes();
         agree("scales", &self.scales.array, size, transposed((all, count), self.scales.transposed))?;
         match &self.zeros {
@@ -141,7 +153,8 @@ impl Packed {
             return Err(format!("its g_idx has {} numbers for {cols} inputs", array.rows * array.cols));
         }
         let format = self.format()?;
-        let bytes = self.arrays().map(|array| array.range.len() as u128).sum::<u128>() * rows as u128 / all.max(1) as u128;
+        let bytes =
+            self.arrays().map(|array| array.range.len() as u128).sum::<u128>() * rows as u128 / all.max(1) as u128;
         let fits = format.row_bytes(cols).and_then(|row| row.checked_mul(rows));
         fits.ok_or_else(|| format!("its rows of {cols} values are no whole number of {format} blocks"))?;
         Ok(TensorInfo { format, rows, cols, bytes: bytes as usize })
@@ -231,7 +244,8 @@ impl Packed {
     fn zero(&self, bytes: &[u8], output: usize, group: usize, count: usize) -> u16 {
         let words = 32 / self.bits;
         let nibble = |word: usize, i: usize| {
-            let word = u32::from_le_bytes([bytes[4 * word], bytes[4 * word + 1], bytes[4 * word + 2], bytes[4 * word + 3]]);
+            let word =
+                u32::from_le_bytes([bytes[4 * word], bytes[4 * word + 1], bytes[4 * word + 2], bytes[4 * word + 3]]);
             ((word >> (i * self.bits)) & ((1 << self.bits) - 1)) as u16
         };
         match &self.zeros {
@@ -239,9 +253,7 @@ impl Packed {
             Zeros::Columns(array, plus) => plus + nibble(group * array.cols + output / words, output % words),
             Zeros::Awq(array) => nibble(group * array.cols + output / 8, unpack::awq_place(output % 8)),
             Zeros::Rows(_) => nibble(output / words * count + group, output % words),
-            Zeros::Signed(_) => {
-                (i16::from(bytes[output * count + group] as i8) + (1 << (self.bits - 1))).max(0) as u16
-            }
+            Zeros::Signed(_) => (i16::from(bytes[output * count + group] as i8) + (1 << (self.bits - 1))).max(0) as u16,
         }
     }
 }

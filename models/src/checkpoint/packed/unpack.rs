@@ -108,7 +108,8 @@ fn awq(packed: &Packed, words: &[[u8; 4]], first: usize, place: &Place, out: &mu
     let outputs = out.len() / place.row;
     for s in 0..packed.cols / 32 {
         for i in (0..outputs).step_by(8) {
-            let word = |input: usize| u32::from_le_bytes(words[(32 * s + input) * packed.quants.cols + (first + i) / 8]);
+            let word =
+                |input: usize| u32::from_le_bytes(words[(32 * s + input) * packed.quants.cols + (first + i) / 8]);
             let mut eight = [[0; 16]; 8];
             for j in 0..16 {
                 let (below, above) = (word(j), word(16 + j));

@@ -61,7 +61,8 @@ impl Compressed {
                 let last: [u8; 4] = bytes.get(bytes.len().checked_sub(*size)?..)?.first_chunk().copied()?;
                 Some(u32::from_le_bytes(last) as usize)
             });
-            stated.is_none_or(|stated| stated == cols) && cols.div_ceil(scheme.group.unwrap_or(cols)) == scales.array.cols
+            stated.is_none_or(|stated| stated == cols)
+                && cols.div_ceil(scheme.group.unwrap_or(cols)) == scales.array.cols
         };
         // Only where there are several need the shapes be looked at, which are read from the file.
         let scheme = match &self.schemes[..] {
@@ -109,7 +110,9 @@ impl Scheme {
             Some("channel") => None,
             None | Some("group") => weights.group(&["group_size"])?,
             Some(other) => {
-                return Err(entry.wrong(&key("weights.strategy"), format!("is \"{other}\"; group and channel are read")));
+                return Err(
+                    entry.wrong(&key("weights.strategy"), format!("is \"{other}\"; group and channel are read"))
+                );
             }
         };
         let symmetric = weights.flag("symmetric")?.unwrap_or(true);

@@ -86,9 +86,7 @@ impl Settings<'_> {
         Ok(Some(match name.map(str::to_ascii_lowercase).as_deref() {
             Some("awq") => Method::Awq(awq::Awq::new(self)?),
             Some("gptq") => Method::Gptq(gptq::Gptq::new(self)?),
-            Some("compressed-tensors" | "compressed_tensors") => {
-                Method::Compressed(compressed::Compressed::new(self)?)
-            }
+            Some("compressed-tensors" | "compressed_tensors") => Method::Compressed(compressed::Compressed::new(self)?),
             // Its tensors are read by the architecture that has them.
             Some("mxfp4") => return Ok(None),
             Some(other) => return Err(self.wrong(KEY, format!("is \"{other}\"; {READ}"))),
