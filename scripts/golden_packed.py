@@ -5,7 +5,7 @@ them from, with what transformers computes from them in float32.
     golden_packed.py [NAME ...]
 
 Needs: pip install torch transformers safetensors gguf accelerate compressed-tensors==0.12.2
-       pip install --no-deps autoawq==0.2.9 auto-gptq==0.7.1 gptqmodel==2.2.0   (only their packing is used)
+       pip install --no-deps autoawq==0.2.9 auto-gptq==0.7.1 gptqmodel==2.2.0 logbar   (only their packing is used)
 The files are written to models/tests/goldens/packed and committed; tests read them and never run this script.
 """
 

@@ -144,6 +144,8 @@ def write(folder, name, case, seed):
         "cases": cases,
     }
     (folder / "expected.json").write_text(dump(expected))
+    for file in folder.iterdir():
+        file.chmod(0o644)
     size = sum(f.stat().st_size for f in folder.iterdir())
     print(f"{name:22} seed {seed}  {size // 1024} KiB  std {cases[-1]['logits_std']:.2f}")
     return True
@@ -273,7 +275,8 @@ def pack_gptq_v2(case, weight, scales, zeros, groups):
     module.pack(linear(inside), scales.float(), zeros.clone(), groups)
     pieces = {"qweight": module.qweight, "qzeros": module.qzeros, "scales": module.scales, "g_idx": module.g_idx}
     pieces = {name: tensor.clone() for name, tensor in pieces.items()}
-    module.scales = module.scales.float()
+    module.scales, module.optimized = module.scales.float(), True  # Nothing is to be compiled.
+    module.post_init()
     return pieces, module.dequantize_weight().t()
 
 
