@@ -17,6 +17,11 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
+    if let Some((base, mark)) = checkpoint.under() {
+        put(fingerprint(base)?.as_bytes());
+        put(mark.as_bytes());
+        return Ok(format!("{:032x}", hash.digest128()));
+    }
     checkpoint.config().visit(&mut put);
     let tensors: Vec<(&str, TensorInfo)> =
         checkpoint.names().into_iter().filter_map(|name| Some((name, checkpoint.info(name)?))).collect();

@@ -4,6 +4,7 @@
 pub mod gguf;
 pub mod hf;
 pub mod hub;
+pub mod lora;
 mod map;
 pub mod mlc;
 mod packed;
@@ -48,6 +49,10 @@ pub trait Checkpoint: Send + Sync {
     /// What the user should know about how the files, and those tensors that were, were read.
     fn notices(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// The checkpoint that this one changes, and what tells this from others which change it.
+    fn under(&self) -> Option<(&dyn Checkpoint, &str)> {
+        None
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;

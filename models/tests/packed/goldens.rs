@@ -109,8 +109,10 @@ fn parts_whose_inputs_lie_in_other_orders_are_held_as_floats() {
     let found = notices("gptq-order", None);
     assert_eq!(
         found,
-        ["tensor model.layers.1.self_attn.q_proj.weight and 2 other tensors: held as F32, because tensors that are read \
-          with it have their columns in another order"]
+        [
+            "tensor model.layers.1.self_attn.q_proj.weight and 2 other tensors: held as F32, because tensors that are read \
+          with it have their columns in another order"
+        ]
     );
     assert!(notices("gptq-v2", None).is_empty());
     let again = notices("gptq-v2", Some(Quantization::Q4F16));

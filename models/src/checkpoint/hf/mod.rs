@@ -9,6 +9,7 @@ mod safetensors;
 mod torch;
 
 pub use index::{Index, parse_index};
+pub(super) use nested::text_name;
 pub use safetensors::{ShardTensor, Stored, parse_shard};
 pub use torch::parse_torch;
 
@@ -56,7 +57,7 @@ impl HuggingFace {
         let method = quantized::method(path, &file, &json)?;
         let nested = nested::text_config(&json);
         let mut tensors = open_weights(path, method.as_ref())?;
-        let left_out = if nested.is_some() { tensors.rename(nested::text_name) } else { 0 };
+        let left_out = if nested.is_some() { tensors.rename(text_name) } else { 0 };
         let config = Config::from_json(&file, nested.unwrap_or(json))?;
         let quantized = method.map(|method| method.to_string());
         Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out })
@@ -176,7 +177,7 @@ fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     std::fs::read(path).map(Some).map_err(|e| Error::io(path, "cannot be read", e))
 }
 
-/// A JSON file, if it is there.
+/// A JSON file; `None` if it does not exist.
 pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
     if bytes.is_empty() {
@@ -237,6 +238,18 @@ fn template_of(path: &Path, mut json: Value) -> Result<Option<String>> {
 /// Where a tensor was found: its file and place.
 type Found = BTreeMap<String, (usize, Stored, Range<usize>)>;
 
+/// Maps the one file of a folder with an adapter in it.
+pub(super) fn open_adapter(folder: &Path) -> Result<(PathBuf, Tensors)> {
+    const FILES: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+    let path = FILES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+    let path = path.ok_or_else(|| Error::file(folder, format!("has neither {} nor {}", FILES[0], FILES[1])))?;
+    let mut tensors = Tensors::default();
+    let (file, shard) = add_shard(&mut tensors, path.clone())?;
+    let found = shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))).collect();
+    list(&mut tensors, found)?;
+    Ok((path, tensors))
+}
+
 /// Maps the weights and lists their tensors.
 fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
     let mut tensors = Tensors::default();
@@ -258,6 +271,12 @@ fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
     if let Some(method) = method {
         method.gather(&mut tensors, &mut found)?;
     }
+    list(&mut tensors, found)?;
+    Ok(tensors)
+}
+
+/// Lists tensors of values; nothing else may be left.
+fn list(tensors: &mut Tensors, found: Found) -> Result<()> {
     for (name, (file, stored, range)) in found {
         match stored {
             Stored::Values(info) if tensors.add(name.clone(), Entry { info, file, range }) => {}
@@ -267,7 +286,7 @@ fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
             }
         }
     }
-    Ok(tensors)
+    Ok(())
 }
 
 /// The one file of safetensors in a folder.
