@@ -30,9 +30,9 @@ KERNEL(256) linear_prefill_sum(const float* parts, u32 splits, u32 stride, u8* o
 constexpr u32 WM = 2, NT = 4;
 
 // A stage of the ring: TILES tiles of weights, one below the other, and the same k of as many rows as the block takes.
-// F16 and Q8 tiles are taken in two stages, words 2 c and 2 c + 1 of each lane in stage c: a whole one is too large.
+// F16 tiles and those of bytes are taken in two stages, words 2 c and 2 c + 1 of each lane in stage c: a whole one is too large.
 template <int F, u32 TILES> struct Stage {
-    static constexpr u32 cuts = F == F16 || F == Q8 ? 2 : 1;
+    static constexpr u32 cuts = F == F16 || BYTES<F> ? 2 : 1;
     static constexpr u32 quants = Plane<F>::quants / cuts, scales = Plane<F>::scales, supers = Plane<F>::supers;
     static constexpr u32 scales_at = TILES * quants, supers_at = scales_at + TILES * scales;
     static constexpr u32 rows_at = supers_at + TILES * supers;
@@ -63,7 +63,7 @@ template <int F, u32 TILES> DEVICE void load_stage(const Job& job, const Place& 
     // 64 chunks at a time: both rows' words of each lane, or (F16) those of one row after the other.
     const u32 chunk = tid % 64, line = chunk / 32;
     const u32 to = S::cuts == 1 ? line * 512 + word_spot(chunk % 32) : chunk * 16;
-    const u32 from = chunk * 16 + (F == F16 ? c * 1024 : F == Q8 ? (line + c) * 512 : 0);
+    const u32 from = chunk * 16 + (F == F16 ? c * 1024 : BYTES<F> ? (line + c) * 512 : 0);
     const u32 tiles = threads / 64;
 #pragma unroll 1
     for (u32 j = tid / 64; j < TILES; j += tiles) {
@@ -78,8 +78,9 @@ template <int F, u32 TILES> DEVICE void load_stage(const Job& job, const Place& 
     if constexpr (S::scales != 0) {
 #pragma unroll 1
         for (u32 n = tid; n < TILES * S::scales / 16; n += threads) {
-            const u32 j = n / (S::scales / 16), at = n % (S::scales / 16) * 16;
-            const u8* tile = job.scales + (u64)(tile_of(p, j) * p.tiles_k + k) * S::scales;
+            const u32 j = n / (S::scales / 16), at = n % (S::scales / 16) * 16, bytes = scales_bytes<F>(job.shift);
+            if (ZEROS<F> && at >= bytes) continue;
+            const u8* tile = job.scales + (u64)(tile_of(p, j) * p.tiles_k + k) * bytes;
             cp_async16(stage + S::scales_at + n * 16, tile + at, tile_present(p, j));
         }
     }
@@ -111,7 +112,7 @@ UNROLL
                 u32* to = raw.q + r * 16 + i * 4;
                 to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
             }
-        } else if constexpr (F == Q8) {
+        } else if constexpr (BYTES<F>) {
             const uint4 v = load16<false>(quants + (r * 32 + lane) * 16);
             u32* to = raw.q + r * 8;
             to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
@@ -183,7 +184,7 @@ UNROLL
                 Factors<F> f;
                 load_words<F>(raw, stage + (m0 + m) * S::quants, lane, c ^ swapped);
                 const u8* scales = stage + S::scales_at + (m0 + m) * S::scales;
-                load_scales<F, false>(raw, scales, stage + S::supers_at + (m0 + m) * S::supers, lane);
+                load_scales<F, false>(raw, scales, stage + S::supers_at + (m0 + m) * S::supers, lane, job.shift);
                 // Of the scales for k < 16 and k >= 16 of the group, those of these words come first.
                 if constexpr (F == Q6K) raw.s[0] >>= (c ^ swapped) * 8;
                 factors<F>(f, raw);
@@ -219,12 +220,23 @@ UNROLL
 
 // Wide: 128 outputs of 32 rows for each 64 threads. Narrow: 64 outputs of as many.
 #define PREFILL(F, name)                                                                                              \
-    KERNEL_MIN(256, 1) linear_prefill_##name##_wide(JOB_PARAMETERS, u32 stages) { product<F, 4>(JOB, stages); }       \
-    KERNEL_MIN(128, 4) linear_prefill_##name##_narrow(JOB_PARAMETERS, u32 stages) { product<F, 2>(JOB, stages); }
+    KERNEL_MIN(256, 1) linear_prefill_##name##_wide(JOB_PARAMETERS, u32 stages) { product<F, 4>(JOB(0), stages); }    \
+    KERNEL_MIN(128, 4) linear_prefill_##name##_narrow(JOB_PARAMETERS, u32 stages) { product<F, 2>(JOB(0), stages); }
 PREFILL(F16, f16)
 PREFILL(Q8, q8)
 PREFILL(Q4, q4)
 PREFILL(Q4M, q4m)
 PREFILL(Q4K, q4k)
 PREFILL(Q6K, q6k)
+
+// Kinds whose groups are as long as the launcher says.
+#define GROUPS(F, name)                                                                                               \
+    KERNEL_MIN(256, 1) linear_prefill_##name##_wide(JOB_PARAMETERS, u32 stages, u32 shift) {                          \
+        product<F, 4>(JOB(shift), stages);                                                                            \
+    }                                                                                                                 \
+    KERNEL_MIN(128, 4) linear_prefill_##name##_narrow(JOB_PARAMETERS, u32 stages, u32 shift) {                        \
+        product<F, 2>(JOB(shift), stages);                                                                            \
+    }
+GROUPS(Z4, z4)
+GROUPS(Z8, z8)
 #endif

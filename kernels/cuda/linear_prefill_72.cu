@@ -31,8 +31,8 @@ UNROLL
     } else {
         load_quants<F, false>(raw, quants, lane);
     }
-    const u8* scales = job.scales + (u64)tile * Plane<F>::scales;
-    load_scales<F, false>(raw, scales, job.supers + (u64)super * Plane<F>::supers, lane);
+    const u8* scales = job.scales + (u64)tile * scales_bytes<F>(job.shift);
+    load_scales<F, false>(raw, scales, job.supers + (u64)super * Plane<F>::supers, lane, job.shift);
 }
 
 // A thread's four chunks of tile k; `from` is the first of tile 0.
@@ -131,11 +131,17 @@ UNROLL
 }
 
 // 64 outputs of 32 rows for each 128 threads.
-#define PREFILL(F, name) KERNEL(256) linear_prefill_72_##name(JOB_PARAMETERS) { product<F>(JOB); }
+#define PREFILL(F, name) KERNEL(256) linear_prefill_72_##name(JOB_PARAMETERS) { product<F>(JOB(0)); }
 PREFILL(F16, f16)
 PREFILL(Q8, q8)
 PREFILL(Q4, q4)
 PREFILL(Q4M, q4m)
 PREFILL(Q4K, q4k)
 PREFILL(Q6K, q6k)
+
+// Kinds whose groups are as long as the launcher says.
+#define GROUPS(F, name) \
+    KERNEL(256) linear_prefill_72_##name(JOB_PARAMETERS, u32 shift) { product<F>(JOB(shift)); }
+GROUPS(Z4, z4)
+GROUPS(Z8, z8)
 #endif

@@ -22,6 +22,8 @@ pub struct Input {
     pub gather: u64,
     /// Applied to each row first.
     pub norm: Option<InputNorm>,
+    /// Device address of the value that each column takes then, or 0. Only `prepare` goes by it.
+    pub order: u64,
 }
 
 /// A normalisation of input rows.
@@ -115,11 +117,12 @@ impl<D: Driver> Cuda<D> {
             cols: x.cols as u32,
             gather,
             norm: norm.map(input_norm),
+            order: weight.order,
         };
         let decode = n as usize <= DECODE_ROWS;
         // Prefill wants f16 rows that are normalised already; so do several decode rows, whose norm every block would
-        // make again.
-        if (!decode && (!x.half || gather != 0)) || (n > 1 && norm.is_some()) {
+        // make again. Columns are brought into an order of the weight's own nowhere else.
+        if (!decode && (!x.half || gather != 0)) || (n > 1 && norm.is_some()) || weight.order != 0 {
             self.prepare(&input, n)?;
             input = Input {
                 at: self.room.activations,
@@ -127,6 +130,7 @@ impl<D: Driver> Cuda<D> {
                 stride: x.cols.next_multiple_of(8) as u32,
                 gather: 0,
                 norm: None,
+                order: 0,
                 ..input
             };
         }
