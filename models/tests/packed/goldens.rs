@@ -103,7 +103,7 @@ fn parts_whose_inputs_lie_in_other_orders_are_held_as_floats() {
         let checkpoint = open(&golden(name).0).unwrap();
         let mut backend = Cpu::new(1).unwrap();
         let spec = Spec::read(&*checkpoint).unwrap();
-        let options = LoadOptions { quantization, rows: 8, logits_rows: 1, threads: 1 };
+        let options = LoadOptions { quantization, head: None, rows: 8, logits_rows: 1, threads: 1 };
         Decoder::load(&*checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap().notices().to_vec()
     };
     let found = notices("gptq-order", None);
