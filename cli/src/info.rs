@@ -162,7 +162,7 @@ impl About<'_> {
         let titles = std::iter::once("tensors").chain(std::iter::repeat(""));
         titles.zip(&self.kinds).map(move |(title, kind)| {
             let Kind { name, format, shape: (rows, cols), count, bytes } = kind;
-            (title, format!("{name:<names$}  {format:<6}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
+            (title, format!("{name:<names$}  {format:<9}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
         })
     }
 
