@@ -132,7 +132,7 @@ fn experts_are_refused_before_anything_is_loaded() {
     for name in EXPERTS {
         let checkpoint = open(&folder(name)).unwrap();
         let spec = Spec::read(&*checkpoint).unwrap();
-        let options = LoadOptions { quantization: None, rows: 8, logits_rows: 2, threads: 1 };
+        let options = LoadOptions { quantization: None, head: None, rows: 8, logits_rows: 2, threads: 1 };
         let mut cuda = Cuda::new(emulator(80, 0), SIZES).unwrap();
         let loaded = Decoder::load(&*checkpoint, &mut cuda, &spec, &options, &mut |_| ()).map(|_| ());
         let planned = plan::<Cuda<Emulator>>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16));
