@@ -119,6 +119,7 @@ impl Backend for Cpu {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
+    type Mixture = Experts<Self>;
 
     fn buf(&self, rows: usize, cols: usize, _precision: Precision) -> Result<Buf> {
         let values = rows.checked_mul(cols).filter(|n| *n < isize::MAX as usize / 8);
@@ -145,6 +146,10 @@ impl Backend for Cpu {
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         let kind = Kind::of(format.native()).unwrap_or(Kind::F32);
         rows.div_ceil(lanes::LANES) * kind.block_bytes(cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
+        Ok(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {

@@ -52,7 +52,8 @@ impl<D: Driver> Cuda<D> {
         self.norm_rows(input, &out, false, rows)
     }
 
-    fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
+    /// `rows` rows of `input`, gathered and normalised, into `out` or added to it.
+    pub(super) fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
         if rows == 0 {
             return Ok(());
         }

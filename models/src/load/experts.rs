@@ -5,7 +5,7 @@ use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Error, Quantization, Result};
+use crate::{Checkpoint, Quantization, Result};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
@@ -27,14 +27,6 @@ struct Source {
     name: String,
     piece: usize,
     pieces: usize,
-}
-
-/// Refuses experts where the backend does not run them.
-pub fn allowed<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec) -> Result<()> {
-    match (B::NO_EXPERTS, spec.experts) {
-        (Some(why), Some(_)) => Err(Error::file(checkpoint.path(), why)),
-        _ => Ok(()),
-    }
 }
 
 /// Rows and columns of a role's weight.

@@ -33,7 +33,6 @@ pub fn plan<B: Backend>(
     options: &LoadOptions,
     pages: nano_kernels::PageLayout,
 ) -> Result<Plan> {
-    experts::allowed::<B>(checkpoint, spec)?;
     let mut weights = 0;
     let mut add = |role: Role, layer: usize| -> Result<()> {
         let name = name(checkpoint, spec, role, layer, "weight").unwrap_or_default();
