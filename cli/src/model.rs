@@ -49,6 +49,7 @@ pub fn checkpoint(model: &str, log: &Log) -> Result<Box<dyn Checkpoint>> {
 pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize>) -> ModelOptions {
     ModelOptions {
         quantization: args.quantization,
+        adapters: args.lora.clone(),
         device: args.device,
         threads,
         max_context_len: context,

@@ -18,6 +18,7 @@ mod spec;
 pub mod testing;
 mod tokenizer;
 
+pub use checkpoint::lora::{Lora, merge};
 pub use checkpoint::{Checkpoint, Container, TensorInfo, hub, open};
 pub use config::Config;
 pub use decoder::Decoder;

@@ -59,6 +59,8 @@ struct Loader<'a, B: Backend> {
     again: BTreeSet<&'static str>,
     /// Tensors with values that are no numbers.
     broken: Vec<(String, usize)>,
+    /// Tensors that became floats because those beside them have their columns in another order.
+    reordered: Vec<String>,
     formats: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
     /// Bytes of weights that a step reads.
     step_bytes: u64,
@@ -84,6 +86,7 @@ pub fn load<B: Backend>(
         converted: BTreeMap::new(),
         again: BTreeSet::new(),
         broken: Vec::new(),
+        reordered: Vec::new(),
         formats: BTreeMap::new(),
         step_bytes: 0,
         progress: Progress { done_bytes: 0, total_bytes: bytes },
@@ -107,14 +110,15 @@ pub fn load<B: Backend>(
     parts.assemble(backend, spec, options, notices, formats, step_bytes)
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl<'a, B: Backend> Loader<'a, B> {
     fn name(&self, role: Role, layer: usize, part: &str) -> Option<String> {
         name(self.checkpoint, self.spec, role, layer, part)
     }
 
     /// A tensor of a checked shape, marked as used.
-    fn take(&mut self, name: &str, (rows, cols): (usize, usize)) -> Result<Option<HostTensor<'_>>> {
-        let Some(tensor) = self.checkpoint.tensor(name)? else { return Ok(None) };
+    fn take(&mut self, name: &str, (rows, cols): (usize, usize)) -> Result<Option<HostTensor<'a>>> {
+        let checkpoint: &'a dyn Checkpoint = self.checkpoint;
+        let Some(tensor) = checkpoint.tensor(name)? else { return Ok(None) };
         if (tensor.rows, tensor.cols) != (rows, cols) {
             let why = format!("is {} x {}; the model's sizes make it {rows} x {cols}", tensor.rows, tensor.cols);
             return Err(Error::tensor(self.checkpoint.path(), name, why));
@@ -237,28 +241,35 @@ impl<B: Backend> Loader<'_, B> {
 
     /// Stacked matrices in the backend's layout.
     fn weight(&mut self, roles: &[Role], layer: usize) -> Result<B::Weight> {
-        let mut names = Vec::new();
+        let (mut names, mut parts) = (Vec::new(), Vec::new());
         for role in roles {
             let name = self.name(*role, layer, "weight").unwrap_or_default();
-            let found = self.take(&name, shape(self.spec, *role))?.is_some();
-            if !found {
-                return Err(crate::arch::missing(self.checkpoint, &name));
-            }
+            let tensor = self.take(&name, shape(self.spec, *role))?;
+            let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?;
+            let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
+            let to = self.note(info, *role);
+            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
+            parts.extend(split(tensor, pieces(*role)));
             names.push(name);
         }
-        let mut parts = Vec::new();
-        for (role, name) in roles.iter().zip(&names) {
-            let tensor = self.checkpoint.tensor(name)?.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
-            let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
-            let (to, pieces) = (self.note(info, *role), pieces(*role));
-            self.step_bytes += (pieces * B::weight_bytes(to, tensor.rows / pieces, tensor.cols)) as u64;
-            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
-            parts.extend(split(tensor, pieces));
-        }
+        let parts = self.in_one_order(parts)?;
+        self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
         names.iter().for_each(|name| self.done(name));
         Ok(weight)
+    }
+
+    /// Parts of a stack whose columns lie in different orders come into that of the inputs, as floats: what is stacked
+    /// reads the same inputs.
+    fn in_one_order(&mut self, mut parts: Vec<HostTensor<'a>>) -> Result<Vec<HostTensor<'a>>> {
+        if parts.iter().any(|part| part.order != parts[0].order) {
+            for part in parts.iter_mut().filter(|part| part.order.is_some()) {
+                *part = part.convert(B::native(Format::F32), self.options.threads)?;
+                self.reordered.push(part.name.clone());
+            }
+        }
+        Ok(parts)
     }
 
     /// The format in which a tensor will be held, noted for those who ask.
@@ -286,11 +297,9 @@ impl<B: Backend> Loader<'_, B> {
             let why = format!("is not used by architecture {}{more}: this is another kind of model", arch.name);
             return Err(Error::tensor(self.checkpoint.path(), first, why));
         }
-        let mut notices: Vec<String> = self
-            .converted
-            .iter()
-            .map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}"))
-            .collect();
+        let mut notices = self.checkpoint.notices();
+        let converted = self.converted.iter();
+        notices.extend(converted.map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}")));
         if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
             let formats: Vec<&str> = self.again.iter().copied().collect();
             notices.push(format!(
@@ -299,12 +308,15 @@ impl<B: Backend> Loader<'_, B> {
                 asked.name()
             ));
         }
+        let others = |n: usize| if n > 1 { format!(" and {} other tensors", n - 1) } else { String::new() };
+        if let Some(name) = self.reordered.first() {
+            let (more, to) = (others(self.reordered.len()), B::native(Format::F32));
+            notices.push(format!(
+                "tensor {name}{more}: held as {to}, because tensors that are read with it have their columns in another order"
+            ));
+        }
         if let Some((name, n)) = self.broken.first() {
-            let more = if self.broken.len() > 1 {
-                format!(" and {} other tensors", self.broken.len() - 1)
-            } else {
-                String::new()
-            };
+            let more = others(self.broken.len());
             notices
                 .push(format!("tensor {name} has {n} values that are not finite numbers{more}: the file is damaged"));
         }

@@ -14,7 +14,8 @@ fn checkpoints() -> Vec<String> {
     let configs = folders.filter_map(|folder| config(folder.ok()?.path()));
     let kind = |config: Vec<u8>| {
         let config: serde_json::Value = serde_json::from_slice(&config).expect("config.json is JSON");
-        config["model_type"].as_str().expect("a model_type").to_owned()
+        let text = config.get("text_config").unwrap_or(&config);
+        text["model_type"].as_str().expect("a model_type").to_owned()
     };
     configs.map(kind).collect()
 }

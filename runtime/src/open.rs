@@ -4,7 +4,7 @@ use crate::memory::fit;
 use crate::runner::{Device, Limits, Machine};
 use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
-use nano_models::{Checkpoint, Control, LoadOptions, Quantization, Spec, Tokenizer};
+use nano_models::{Checkpoint, Control, LoadOptions, Lora, Quantization, Spec, Tokenizer};
 use nano_templates::{Choice, Clues, Template};
 use std::path::Path;
 use std::time::Instant;
@@ -21,6 +21,8 @@ const CONVERSATIONS: usize = 4;
 pub struct ModelOptions {
     /// Quantizes weights while loading; `None` keeps the checkpoint's formats.
     pub quantization: Option<Quantization>,
+    /// LoRA adapters that are merged into the weights while loading, in this order.
+    pub adapters: Vec<Lora>,
     /// Where the model runs.
     pub device: Device,
     /// Threads that compute; `None` takes as many as there are cores.
@@ -143,7 +145,7 @@ impl Opened {
     fn new(path: &Path, options: &ModelOptions) -> Result<(Self, Machine)> {
         check(options)?;
         let (machine, notice) = options.device.find(float32(options))?;
-        let checkpoint = nano_models::open(path)?;
+        let checkpoint = nano_models::merge(nano_models::open(path)?, &options.adapters)?;
         let spec = Spec::read(&*checkpoint)?;
         // Before loading, which gives back what this brings into memory.
         let weights = nano_models::fingerprint(&*checkpoint)?;

@@ -23,11 +23,13 @@ mod transfer;
 
 pub use lanes::Isa;
 
+use crate::format::stacked;
 use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
 use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
 use check::{check, in_pool, sees, shape, whole_page};
 use pack::{Kind, Packed};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// A CPU with its threads and its standing room.
 pub struct Cpu {
@@ -59,6 +61,8 @@ pub struct Weight {
     parts: Vec<Packed>,
     rows: usize,
     cols: usize,
+    /// Column c is for input `order[c]`.
+    order: Option<Arc<[u32]>>,
 }
 
 impl Norm<Cpu> {
@@ -136,11 +140,12 @@ impl Backend for Cpu {
                 format!("{cols} columns"),
             ));
         }
+        let order = stacked(parts)?;
         let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
             parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;
         let rows = parts.iter().map(|part| part.rows).sum();
-        Ok(Weight { parts, rows, cols })
+        Ok(Weight { parts, rows, cols, order })
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
@@ -195,7 +200,8 @@ impl Backend for Cpu {
         assert!(x.cols == table.cols && shelf.is_none_or(|s| s.cols == table.cols), "rows fit the table");
         assert!(x.data.len() >= self.step.rows.len() * x.cols, "rows fit the buffer");
         let shelf = shelf.map_or(&[][..], |s| &s.data);
-        embed::embed(&mut x.data, table, scale, shelf, &self.step.rows, &self.picked[1])
+        let room = self.scratch[0].row(table.cols);
+        embed::embed(&mut x.data, table, scale, shelf, &self.step.rows, &self.picked[1], room)
     }
 
     fn linear(
@@ -222,6 +228,7 @@ impl Backend for Cpu {
         assert!(norm.is_none_or(|n| n.weight.data.len() == x.cols), "a norm has one factor per column");
         let product = linear::Product {
             parts,
+            order: w.weight.order.as_deref(),
             bias: w.bias.as_ref().map(|b| &b.data[..]),
             x: &x.data,
             norm: norm.map(Norm::view),

@@ -4,12 +4,15 @@
 pub mod gguf;
 pub mod hf;
 pub mod hub;
+pub mod lora;
 mod map;
+mod packed;
 mod sniff;
 mod tensors;
 
 use crate::{Config, Error, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// A model's files, opened. Tensor data is mapped, not read.
@@ -26,6 +29,14 @@ pub trait Checkpoint: Send + Sync {
     fn info(&self, name: &str) -> Option<TensorInfo>;
     /// A tensor, borrowed from the file. `None` if there is none of this name.
     fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>>;
+    /// Some of a tensor's bytes as they lie in the file, for telling checkpoints apart.
+    fn stored(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(self.tensor(name)?.map(|tensor| tensor.bytes))
+    }
+    /// How its authors quantized it, for people: "GPTQ, 4 bits, groups of 128". `None` if formats say it all.
+    fn quantized(&self) -> Option<&str> {
+        None
+    }
     /// Says that this tensor's bytes are not needed any more, so that the system may take their memory back. They can
     /// be read again all the same.
     fn release(&self, name: &str);
@@ -33,6 +44,14 @@ pub trait Checkpoint: Send + Sync {
     /// whose GPU takes its memory from the same place.
     fn evict(&self, name: &str) {
         self.release(name);
+    }
+    /// What the user should know about how the files, and those tensors that were, were read.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The checkpoint that this one changes, and what tells this from others which change it.
+    fn under(&self) -> Option<(&dyn Checkpoint, &str)> {
+        None
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;

@@ -99,7 +99,7 @@ fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matri
     Err(crate::arch::missing(checkpoint, &usual))
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl<'a, B: Backend> Loader<'a, B> {
     /// Router, experts and shared expert of a layer.
     pub fn experts(&mut self, layer: usize) -> Result<Mlp<B>> {
         let [router, shared_up, shared_down] = beside(self.spec);
@@ -126,27 +126,30 @@ impl<B: Backend> Loader<'_, B> {
 
     /// Pieces of tensors in the backend's layout. Stacks stay `open` until all experts have theirs.
     fn pieces(&mut self, sources: &[Source], open: &mut Vec<String>) -> Result<B::Weight> {
-        let mut parts: Vec<HostTensor<'_>> = Vec::new();
+        let mut parts: Vec<HostTensor<'a>> = Vec::new();
         for Source { role, name, piece: number, pieces } in sources {
-            let (checkpoint, threads) = (self.checkpoint, self.options.threads);
+            let checkpoint: &'a dyn Checkpoint = self.checkpoint;
+            let threads = self.options.threads;
             let missing = || crate::arch::missing(checkpoint, name);
             let shape = crate::shapes::shape(self.spec, *role);
-            if !self.used.contains(name) {
-                self.take(name, shape)?.ok_or_else(missing)?;
-            }
-            let tensor = checkpoint.tensor(name)?.ok_or_else(missing)?;
+            let tensor = match self.used.contains(name) {
+                true => checkpoint.tensor(name)?,
+                false => self.take(name, shape)?,
+            };
+            let tensor = tensor.ok_or_else(missing)?;
             let info = checkpoint.info(name).ok_or_else(missing)?;
             let to = match *number {
                 0 => self.note(info, *role),
                 _ => target::<B>(info, self.options.quantization, *role),
             };
-            let part = piece(&tensor, *number, *pieces);
-            self.step_bytes += B::weight_bytes(to, part.rows, part.cols) as u64;
+            let part = if *pieces == 1 { tensor } else { piece(&tensor, *number, *pieces) };
             parts.push(if to == part.format { part } else { part.convert(to, threads)? });
             if *pieces > 1 && !open.contains(name) {
                 open.push(name.clone());
             }
         }
+        let parts = self.in_one_order(parts)?;
+        self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
         sources.iter().filter(|source| source.pieces == 1).for_each(|source| self.done(&source.name));

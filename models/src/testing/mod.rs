@@ -14,7 +14,7 @@ mod parrot;
 mod parrot_vocab;
 mod tiny;
 
-pub use folder::{Folder, TempDir, safetensors};
+pub use folder::{Folder, RawTensor, TempDir, raw_safetensors, safetensors};
 pub use gguf::{GgufValue, GgufWriter};
 pub use parrot::Parrot;
 pub use tiny::Tiny;

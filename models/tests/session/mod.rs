@@ -2,7 +2,7 @@
 
 use nano_kernels::cpu::Cpu;
 use nano_kernels::{Backend, KvFormat, PAGE_ROWS, Pick, Row, SequenceRows, Step};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, open};
+use nano_models::{Checkpoint, Decoder, LoadOptions, Quantization, Spec, open};
 use serde_json::Value;
 use std::path::Path;
 
@@ -25,11 +25,19 @@ impl Session {
 }
 
 impl<B: Backend> Session<B> {
-    pub fn on(mut backend: B, path: &Path, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
-        let checkpoint = open(path).unwrap();
-        let spec = for_its_context(Spec::read(&*checkpoint).unwrap(), path);
+    pub fn on(backend: B, path: &Path, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
+        Session::of(backend, &*open(path).unwrap(), quantization, kv)
+    }
+
+    pub fn of(
+        mut backend: B,
+        checkpoint: &dyn Checkpoint,
+        quantization: Option<Quantization>,
+        kv: KvFormat,
+    ) -> Session<B> {
+        let spec = for_its_context(Spec::read(checkpoint).unwrap(), checkpoint.path());
         let options = LoadOptions { quantization, rows: ROWS, logits_rows: ROWS, threads: 2 };
-        let decoder = Decoder::load(&*checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap();
+        let decoder = Decoder::load(checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap();
         let kv = backend.pages(spec.page_layout(ROWS / PAGE_ROWS, kv)).unwrap();
         Session { backend, decoder, kv, fed: 0 }
     }

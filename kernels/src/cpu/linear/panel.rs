@@ -1,4 +1,4 @@
-//! Input rows made ready for products: normed, and for quantized weights turned into int8 blocks of 32.
+//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned into int8 blocks of 32.
 
 use super::super::lanes::{GROUP, Job, LANES, Lanes};
 use super::super::norm;
@@ -88,12 +88,14 @@ impl View {
     }
 }
 
-/// Norms and quantizes one row into the panel.
+/// Norms one row into the panel, orders and quantizes it.
 pub struct Fill<'a> {
     pub view: View,
     pub row: usize,
     pub x: &'a [f32],
     pub norm: Option<norm::View<'a>>,
+    /// Which value belongs to each column, and room for a row.
+    pub order: Option<(&'a [u32], &'a mut [f32])>,
     pub quantize: bool,
 }
 
@@ -105,9 +107,17 @@ impl Job for Fill<'_> {
         // SAFETY: the row lies in the panel; it is this thread's.
         unsafe {
             let row = std::slice::from_raw_parts_mut(floats.add(self.row * cols), cols);
-            match self.norm {
-                Some(norm) => norm::row::<L, false>(norm, self.x, row),
-                None => row.copy_from_slice(self.x),
+            let gather = |order: &[u32], from: &[f32], row: &mut [f32]| {
+                row.iter_mut().zip(order).for_each(|(value, input)| *value = from[*input as usize]);
+            };
+            match (self.norm, self.order) {
+                (Some(norm), None) => norm::row::<L, false>(norm, self.x, row),
+                (None, None) => row.copy_from_slice(self.x),
+                (None, Some((order, _))) => gather(order, self.x, row),
+                (Some(norm), Some((order, normed))) => {
+                    norm::row::<L, false>(norm, self.x, normed);
+                    gather(order, normed, row);
+                }
             }
             if !self.quantize {
                 return;

@@ -1,0 +1,47 @@
+//! AWQ in the order of its GEMM kernel: `qweight`, `qzeros` and `scales`, all with a row for an input or a group.
+
+use super::{Packed, Pieces, Result, Settings, groups, per};
+use crate::checkpoint::packed::{Layout, Zeros};
+use std::fmt::{self, Display, Formatter};
+
+/// What config.json says.
+#[derive(Debug)]
+pub(in super::super) struct Awq {
+    group: Option<usize>,
+    zero_point: bool,
+}
+
+impl Awq {
+    pub(super) fn new(settings: &Settings<'_>) -> Result<Self> {
+        const VERSION: &str = "version";
+        settings.bits(&["bits", "w_bit"], &[4])?;
+        match settings.text(VERSION)?.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("gemm") => {}
+            Some(other) => {
+                let why = format!("is \"{other}\", an order of one kernel's own; only gemm is read");
+                return Err(settings.wrong(VERSION, why));
+            }
+        }
+        let zero_point = settings.flag("zero_point")?.unwrap_or(true);
+        Ok(Awq { group: settings.group(&["group_size", "q_group_size"])?, zero_point })
+    }
+
+    pub(super) fn read(&self, pieces: &mut Pieces<'_>) -> Result<Packed> {
+        let quants = pieces.quants("qweight")?;
+        let scales = pieces.scales("scales", true, quants.file)?;
+        let zeros = match pieces.integers("qzeros", &[4])? {
+            Some((array, _)) => Zeros::Awq(array),
+            None if !self.zero_point => Zeros::Same(8),
+            None => return Err(pieces.wrong(quants.file, "qzeros", "is missing")),
+        };
+        let (rows, cols) = (quants.cols.saturating_mul(8), quants.rows);
+        let per = per(self.group.or(Some(cols)), cols, scales.array.rows);
+        Ok(Packed { bits: 4, rows, cols, per, layout: Layout::Awq, quants, scales, zeros, groups: None, first: 0 })
+    }
+}
+
+impl Display for Awq {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "AWQ, 4 bits, {}", groups(self.group))
+    }
+}
