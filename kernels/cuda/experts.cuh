@@ -7,7 +7,7 @@
 struct Card {
     const u8 *quants, *scales, *supers;
     float unscale;
-    u32 kind, rows, first;
+    u32 kind, rows, first, shift;
 };
 
 // Neighbouring choices of one expert, as many as a block takes: from choice `first` on. `rows` is 0 if nobody is here.

@@ -17,7 +17,7 @@ template <int F> DEVICE void experts_decode(const Run* runs, const Card* cards, 
     const u32 items = (p.after & 0xff) == GLU ? card.rows / 32 : (card.rows + 15) / 16;
     if (blockIdx.x >= items) return;
     p.quants = card.quants, p.scales = card.scales, p.supers = card.supers;
-    p.unscale = card.unscale, p.outputs = card.rows, p.first = card.first;
+    p.unscale = card.unscale, p.outputs = card.rows, p.first = card.first, p.shift = card.shift;
     if (p.gather) p.gather += run.first;
     else p.x += (u64)run.first * p.x_stride * (p.x_half ? 2 : 4);
     p.out += (u64)run.first * p.out_stride * (p.out_half ? 2 : 4);
@@ -32,7 +32,7 @@ template <int F> DEVICE void experts_decode(const Run* runs, const Card* cards, 
          u32 after) {                                                                                                  \
         experts_decode<F>(runs, cards, Decode{nullptr, nullptr, nullptr, 1.0f, 0, x, x_half, x_stride, gather, cols,   \
                                               0, norm, norm_weight, norm_bias, eps, out, out_half, out_stride, 0,      \
-                                              nullptr, after, (cols + 127) / 128, nullptr, nullptr});                  \
+                                              nullptr, after, (cols + 127) / 128, nullptr, nullptr, 0});               \
     }
 
 ENTRY_OF(experts_decode_f16, F16)
@@ -41,3 +41,5 @@ ENTRY_OF(experts_decode_q4, Q4)
 ENTRY_OF(experts_decode_q4m, Q4M)
 ENTRY_OF(experts_decode_q4k, Q4K)
 ENTRY_OF(experts_decode_q6k, Q6K)
+ENTRY_OF(experts_decode_z4, Z4)
+ENTRY_OF(experts_decode_z8, Z8)

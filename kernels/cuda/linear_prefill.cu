@@ -27,7 +27,7 @@ KERNEL(256) linear_prefill_sum(const float* parts, u32 splits, u32 stride, u8* o
 // Wide: 128 outputs of 32 rows for each 64 threads. Narrow: 64 outputs of as many.
 #define ENTRY(F, MT, name)                                                                                             \
     name(JOB_PARAMETERS, u32 stages) {                                                                                 \
-        const Job job = JOB;                                                                                           \
+        const Job job = JOB(0);                                                                                        \
         product<F, MT>(job, place_of(job, WM * MT, blockDim.x / WM), stages);                                          \
     }
 #define PREFILL(F, name)                                                                                               \
@@ -39,4 +39,16 @@ PREFILL(Q4, q4)
 PREFILL(Q4M, q4m)
 PREFILL(Q4K, q4k)
 PREFILL(Q6K, q6k)
+
+// Kinds whose groups are as long as the launcher says.
+#define GROUPS_ENTRY(F, MT, name)                                                                                      \
+    name(JOB_PARAMETERS, u32 stages, u32 shift) {                                                                      \
+        const Job job = JOB(shift);                                                                                    \
+        product<F, MT>(job, place_of(job, WM * MT, blockDim.x / WM), stages);                                          \
+    }
+#define GROUPS(F, name)                                                                                                \
+    KERNEL_MIN(256, 1) GROUPS_ENTRY(F, 4, linear_prefill_##name##_wide)                                                \
+    KERNEL_MIN(128, 4) GROUPS_ENTRY(F, 2, linear_prefill_##name##_narrow)
+GROUPS(Z4, z4)
+GROUPS(Z8, z8)
 #endif

@@ -6,7 +6,7 @@
 // 64 outputs of 32 rows for each 128 threads.
 #define PREFILL(F, name)                                                                                               \
     KERNEL(256) linear_prefill_72_##name(JOB_PARAMETERS) {                                                             \
-        const Job job = JOB;                                                                                           \
+        const Job job = JOB(0);                                                                                        \
         product<F>(job, place_of(job, WM, blockDim.x / WM));                                                           \
     }
 PREFILL(F16, f16)
@@ -15,4 +15,13 @@ PREFILL(Q4, q4)
 PREFILL(Q4M, q4m)
 PREFILL(Q4K, q4k)
 PREFILL(Q6K, q6k)
+
+// Kinds whose groups are as long as the launcher says.
+#define GROUPS(F, name)                                                                                                \
+    KERNEL(256) linear_prefill_72_##name(JOB_PARAMETERS, u32 shift) {                                                  \
+        const Job job = JOB(shift);                                                                                    \
+        product<F>(job, place_of(job, WM, blockDim.x / WM));                                                           \
+    }
+GROUPS(Z4, z4)
+GROUPS(Z8, z8)
 #endif

@@ -32,8 +32,8 @@ UNROLL
     } else {
         load_quants<F, false>(raw, quants, lane);
     }
-    const u8* scales = job.scales + (u64)tile * Plane<F>::scales;
-    load_scales<F, false>(raw, scales, job.supers + (u64)super * Plane<F>::supers, lane);
+    const u8* scales = job.scales + (u64)tile * scales_bytes<F>(job.shift);
+    load_scales<F, false>(raw, scales, job.supers + (u64)super * Plane<F>::supers, lane, job.shift);
 }
 
 // A thread's four chunks of tile k; `from` is the first of tile 0.

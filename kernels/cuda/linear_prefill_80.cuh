@@ -10,9 +10,9 @@
 constexpr u32 WM = 2, NT = 4;
 
 // A stage of the ring: TILES tiles of weights, one below the other, and the same k of as many rows as the block takes.
-// F16 and Q8 tiles are taken in two stages, words 2 c and 2 c + 1 of each lane in stage c: a whole one is too large.
+// F16 tiles and those of bytes are taken in two stages, words 2 c and 2 c + 1 of each lane in stage c: a whole one is too large.
 template <int F, u32 TILES> struct Stage {
-    static constexpr u32 cuts = F == F16 || F == Q8 ? 2 : 1;
+    static constexpr u32 cuts = F == F16 || BYTES<F> ? 2 : 1;
     static constexpr u32 quants = Plane<F>::quants / cuts, scales = Plane<F>::scales, supers = Plane<F>::supers;
     static constexpr u32 scales_at = TILES * quants, supers_at = scales_at + TILES * scales;
     static constexpr u32 rows_at = supers_at + TILES * supers;
@@ -43,7 +43,7 @@ template <int F, u32 TILES> DEVICE void load_stage(const Job& job, const Place& 
     // 64 chunks at a time: both rows' words of each lane, or (F16) those of one row after the other.
     const u32 chunk = tid % 64, line = chunk / 32;
     const u32 to = S::cuts == 1 ? line * 512 + word_spot(chunk % 32) : chunk * 16;
-    const u32 from = chunk * 16 + (F == F16 ? c * 1024 : F == Q8 ? (line + c) * 512 : 0);
+    const u32 from = chunk * 16 + (F == F16 ? c * 1024 : BYTES<F> ? (line + c) * 512 : 0);
     const u32 tiles = threads / 64;
 #pragma unroll 1
     for (u32 j = tid / 64; j < TILES; j += tiles) {
@@ -58,8 +58,9 @@ template <int F, u32 TILES> DEVICE void load_stage(const Job& job, const Place& 
     if constexpr (S::scales != 0) {
 #pragma unroll 1
         for (u32 n = tid; n < TILES * S::scales / 16; n += threads) {
-            const u32 j = n / (S::scales / 16), at = n % (S::scales / 16) * 16;
-            const u8* tile = job.scales + (u64)(tile_of(p, j) * p.tiles_k + k) * S::scales;
+            const u32 j = n / (S::scales / 16), at = n % (S::scales / 16) * 16, bytes = scales_bytes<F>(job.shift);
+            if (ZEROS<F> && at >= bytes) continue;
+            const u8* tile = job.scales + (u64)(tile_of(p, j) * p.tiles_k + k) * bytes;
             cp_async16(stage + S::scales_at + n * 16, tile + at, tile_present(p, j));
         }
     }
@@ -91,7 +92,7 @@ UNROLL
                 u32* to = raw.q + r * 16 + i * 4;
                 to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
             }
-        } else if constexpr (F == Q8) {
+        } else if constexpr (BYTES<F>) {
             const uint4 v = load16<false>(quants + (r * 32 + lane) * 16);
             u32* to = raw.q + r * 8;
             to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
@@ -162,7 +163,7 @@ UNROLL
                 Factors<F> f;
                 load_words<F>(raw, stage + (m0 + m) * S::quants, lane, c ^ swapped);
                 const u8* scales = stage + S::scales_at + (m0 + m) * S::scales;
-                load_scales<F, false>(raw, scales, stage + S::supers_at + (m0 + m) * S::supers, lane);
+                load_scales<F, false>(raw, scales, stage + S::supers_at + (m0 + m) * S::supers, lane, job.shift);
                 // Of the scales for k < 16 and k >= 16 of the group, those of these words come first.
                 if constexpr (F == Q6K) raw.s[0] >>= (c ^ swapped) * 8;
                 factors<F>(f, raw);

@@ -8,10 +8,20 @@ use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;
 use nano_kernels::cuda::Driver;
 use nano_kernels::cuda::device::Device;
-use nano_kernels::{Act, After, Format, NormKind, Precision};
+use nano_kernels::{Act, After, Format, Group, NormKind, Precision};
 use support::{Case, Numbers, error};
 
-const FORMATS: [Format; 6] = [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 9] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G32),
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G64),
+];
 const ARCHES: [u32; 2] = [72, 80];
 
 /// Weights are rounded to f16 once (those of K formats, their scales too), and so are results that are stored so.
@@ -47,8 +57,8 @@ fn shapes(formats: &[Format]) {
         let mut worst = 0f64;
         for (outputs, cols) in shapes {
             for rows in [1, 2, 3, 5, 8] {
-                // Blocks of 256 have shapes of their own.
-                let cols = if format.block_len() == 256 { cols.next_multiple_of(256) } else { cols };
+                // Long blocks have shapes of their own.
+                let cols = cols.next_multiple_of(format.block_len());
                 number += 1;
                 let case = Case::new(*format, outputs, cols, rows).varied(number);
                 worst = worst.max(check(&case, [1, 4, 40][number as usize % 3], &[number % 2]));
@@ -92,12 +102,13 @@ fn what_comes_before_and_after() {
 
 #[test]
 fn stacks_of_several_formats() {
-    use Format::{Q4_0, Q4K, Q6K, Q8_0};
-    let stacks: [&[(Format, usize)]; 4] = [
+    use Format::{Int4, Q4_0, Q4K, Q6K, Q8_0};
+    let stacks: [&[(Format, usize)]; 5] = [
         &[(Q4K, 48), (Q4K, 16), (Q6K, 16)],
         &[(Q4K, 40), (Q6K, 40)],
         &[(Q8_0, 32), (Q8_0, 32)],
         &[(Q4_0, 24), (Q4_0, 24)],
+        &[(Int4(Group::G64), 40), (Int4(Group::G128), 40)],
     ];
     for parts in stacks {
         for rows in [1, 2] {
@@ -118,6 +129,7 @@ fn inputs_that_are_split_among_blocks() {
         (Format::Q6K, 17, 4096, 2),
         (Format::F16, 64, 2336, 8),
         (Format::Q4K, 32, 16640, 1),
+        (Format::Int4(Group::G128), 32, 8192, 1),
     ] {
         for after in [After::Add, After::Glu(Act::Silu)] {
             let case = Case { after, bias: true, ..Case::new(format, outputs, cols, rows) };
@@ -136,6 +148,18 @@ fn any_order_of_threads_gives_the_same() {
         let case = Case::new(format, 64, 768, 2);
         check(&Case { after: After::Glu(Act::Gelu), ..case.clone() }, 1, &[0, 1, 2, 3]);
         check(&Case { norm: Some((NormKind::Layer, true)), rows: 1, ..case }, 1, &[0, 4, 5]);
+    }
+}
+
+#[test]
+fn columns_in_an_order_of_their_own() {
+    let norms = [None, Some((NormKind::Rms, false)), Some((NormKind::Layer, true))];
+    for (number, norm) in norms.into_iter().cycle().take(12).enumerate() {
+        let format = [Format::Int4(Group::G128), Format::Int8(Group::G32), Format::F16][number / 4];
+        let cols = if number == 8 { 37 } else { 384 };
+        let x = [Precision::Full, Precision::Half][number % 2];
+        let case = Case { norm, x, gather: number % 4 > 1, order: true, ..Case::new(format, 40, cols, 1 + number % 3) };
+        check(&Case { bias: true, ..case }, 4, &[0]);
     }
 }
 
@@ -175,6 +199,7 @@ fn agrees<D: Driver>(open: impl Fn() -> D) {
             Case { norm, x: Precision::Full, bias: true, ..case(40, 768, 1) },
             Case { after: After::Glu(Act::Silu), out: Precision::Half, ..case(64, 512, 8) },
             Case { after: After::Add, gather: true, x: Precision::Full, ..case(17, 256, 3) },
+            Case { norm, order: true, ..case(32, 512, 1) },
             // More inputs than a block keeps.
             Case { norm: Some((NormKind::Layer, true)), after: After::Act(Act::Gelu), ..case(16, 2304, 8) },
         ] {

@@ -9,11 +9,20 @@ use nano_interpreter::Interpreter;
 use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::testing::Random;
-use nano_kernels::{Act, Backend, Error, Experts, Format, HostTensor, Result};
+use nano_kernels::{Act, Backend, Error, Experts, Format, Group, HostTensor, Result};
 use std::borrow::Cow;
 use support::{Mixture, error};
 
-const FORMATS: [Format; 6] = [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 8] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G32),
+];
 const ARCHES: [u32; 2] = [72, 80];
 /// Weights, normalised rows and what is between the products are rounded to f16.
 const LIMIT: f64 = 2e-6;
@@ -98,6 +107,8 @@ fn formats_may_differ() {
         Mixture::new(&mut random, &|_| [Q4K, Q4K, Q6K], 4, sizes, Some(256)),
         Mixture::new(&mut random, &|_| [Q8_0, Q4_0, F16], 4, [64, 64], None),
         Mixture::new(&mut random, &|e| [[F16, Q8_0, Q4_0][e % 3]; 3], 5, [64, 32], Some(32)),
+        // Groups of two lengths under one kernel.
+        Mixture::new(&mut random, &|e| [Format::Int4([Group::G32, Group::G64][e % 2]); 3], 4, [64, 64], None),
         // One whole part, or two.
         Mixture::new(&mut random, &|e| if e % 2 == 0 { [Q8_0; 3] } else { [Q4_0, Q8_0, Q4_0] }, 4, [32, 32], None),
         Mixture::new(&mut random, &|_| [F16; 3], 4, [20, 8], Some(24)),

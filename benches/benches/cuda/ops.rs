@@ -5,8 +5,8 @@ use super::{Peaks, Scale, bytes_line, line};
 use nano_benches::{middle, step};
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{
-    Act, After, Attend, Backend, Experts, Format, HostTensor, KvFormat, Linear, PAGE_ROWS, PageLayout, Precision,
-    Result, Rows, Step,
+    Act, After, Attend, Backend, Experts, Format, Group, HostTensor, KvFormat, Linear, PAGE_ROWS, PageLayout,
+    Precision, Result, Rows, Step,
 };
 use std::borrow::Cow;
 use std::time::Instant;
@@ -15,8 +15,11 @@ use std::time::Instant;
 const SPREAD: usize = 512 << 20;
 
 fn tensor(format: Format, rows: usize, cols: usize) -> Result<HostTensor<'static>> {
-    let bytes = format.row_bytes(cols).unwrap_or(0) * rows;
-    HostTensor::new("w", format, rows, cols, Cow::Owned(vec![0x11; bytes]))
+    let mut bytes = vec![0x11; format.row_bytes(cols).unwrap_or(0) * rows];
+    if let Format::Int4(_) | Format::Int8(_) = format {
+        bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| block[2..4].copy_from_slice(&[8, 0]));
+    }
+    HostTensor::new("w", format, rows, cols, Cow::Owned(bytes))
 }
 
 /// Median seconds of `body` run as one recorded (or eager) step.
@@ -44,9 +47,15 @@ fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale
     let device = scale == Scale::Device;
     let shapes: &[(usize, usize)] =
         if device { &[(4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (2048, 2048)] } else { &[(64, 256)] };
-    for (format, name) in
-        [(Format::Q4_0, "q4"), (Format::Q4K, "q4k"), (Format::Q6K, "q6k"), (Format::Q8_0, "q8"), (Format::F16, "f16")]
-    {
+    for (format, name) in [
+        (Format::Q4_0, "q4"),
+        (Format::Q4K, "q4k"),
+        (Format::Q6K, "q6k"),
+        (Format::Q8_0, "q8"),
+        (Format::F16, "f16"),
+        (Format::Int4(Group::G128), "int4-g128"),
+        (Format::Int8(Group::G128), "int8-g128"),
+    ] {
         for &(outs, cols) in shapes {
             if device && format != Format::Q4_0 && (outs, cols) != (4096, 4096) {
                 continue;

@@ -73,7 +73,7 @@ pub(super) fn shared(k_tiles: usize, rows: usize, warps: usize) -> usize {
 
 /// Warps for which a multiprocessor has registers; `Resident` of `cuda/linear_decode.cuh`.
 fn resident_warps(about: &About, kind: Kind) -> usize {
-    if kind == Kind::F16 || about.capability < 80 { 16 } else { 24 }
+    if matches!(kind, Kind::F16 | Kind::Z8(_)) || about.capability < 80 { 16 } else { 24 }
 }
 
 fn kernel(kind: Kind) -> &'static str {
@@ -84,6 +84,8 @@ fn kernel(kind: Kind) -> &'static str {
         Kind::Q4M => "linear_decode_q4m",
         Kind::Q4K => "linear_decode_q4k",
         Kind::Q6K => "linear_decode_q6k",
+        Kind::Z4(_) => "linear_decode_z4",
+        Kind::Z8(_) => "linear_decode_z8",
     }
 }
 
@@ -132,8 +134,11 @@ impl<D: Driver> Cuda<D> {
             Arg::U32(plan.k_tiles as u32),
             Arg::Ptr(self.room.partial),
             Arg::Ptr(self.room.counters),
+            Arg::U32(part.kind.shift().unwrap_or(0)),
         ];
+        // Only kernels of kinds whose groups are as long as the file has them are told how long.
+        let args = if part.kind.shift().is_some() { &args[..] } else { &args[..args.len() - 1] };
         let grid = [plan.blocks as u32, plan.splits as u32, 1];
-        self.launch(kernel(part.kind), grid, 32 * plan.warps as u32, plan.shared as u32, &args)
+        self.launch(kernel(part.kind), grid, 32 * plan.warps as u32, plan.shared as u32, args)
     }
 }

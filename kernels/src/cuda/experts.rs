@@ -62,8 +62,11 @@ impl<D: Driver> Cuda<D> {
         if let Some((up, down)) = &m.shared {
             let at = h.at + 2 * u64::from(routes.count) * hidden as u64;
             let between = Output { at, half: true, stride: width as u32 };
-            self.multiply(up, ready, between, 0, m.after(), n)?;
-            self.multiply(down, between.read(width), shared_y, 0, After::Store, n)?;
+            let ordered = Input { order: up.order, ..Input::of(x, norm) };
+            let input = if up.order == 0 { ready } else { self.ready(ordered, n)? };
+            self.multiply(up, input, between, 0, m.after(), n)?;
+            let input = self.ready(Input { order: down.order, ..between.read(width) }, n)?;
+            self.multiply(down, input, shared_y, 0, After::Store, n)?;
         }
         let args = [
             Arg::Ptr(y.at),
@@ -190,6 +193,8 @@ fn decode_kernel(kind: Kind) -> &'static str {
         Kind::Q4M => "experts_decode_q4m",
         Kind::Q4K => "experts_decode_q4k",
         Kind::Q6K => "experts_decode_q6k",
+        Kind::Z4(_) => "experts_decode_z4",
+        Kind::Z8(_) => "experts_decode_z8",
     }
 }
 
@@ -201,11 +206,15 @@ fn prefill_kernel(about: &About, kind: Kind) -> &'static str {
         (Kind::Q4M, false) => "experts_prefill_q4m",
         (Kind::Q4K, false) => "experts_prefill_q4k",
         (Kind::Q6K, false) => "experts_prefill_q6k",
+        (Kind::Z4(_), false) => "experts_prefill_z4",
+        (Kind::Z8(_), false) => "experts_prefill_z8",
         (Kind::F16, true) => "experts_prefill_72_f16",
         (Kind::Q8, true) => "experts_prefill_72_q8",
         (Kind::Q4, true) => "experts_prefill_72_q4",
         (Kind::Q4M, true) => "experts_prefill_72_q4m",
         (Kind::Q4K, true) => "experts_prefill_72_q4k",
         (Kind::Q6K, true) => "experts_prefill_72_q6k",
+        (Kind::Z4(_), true) => "experts_prefill_72_z4",
+        (Kind::Z8(_), true) => "experts_prefill_72_z8",
     }
 }

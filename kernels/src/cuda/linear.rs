@@ -22,13 +22,15 @@ pub struct Input {
     pub gather: u64,
     /// Applied to each row first.
     pub norm: Option<InputNorm>,
+    /// Device address of the value that each column takes then, or 0. Only `prepare` goes by it.
+    pub order: u64,
 }
 
 impl Input {
     /// Rows of a buffer.
     pub(super) fn of<D: Driver>(x: &Buf, norm: Option<&Norm<Cuda<D>>>) -> Input {
         let (stride, cols) = (x.stride as u32, x.cols as u32);
-        Input { at: x.at, half: x.half, stride, cols, gather: 0, norm: norm.map(input_norm) }
+        Input { at: x.at, half: x.half, stride, cols, gather: 0, norm: norm.map(input_norm), order: 0 }
     }
 }
 
@@ -64,7 +66,7 @@ impl Output {
 
     /// The same rows for the next product; `cols` is a multiple of 8 or followed by zeros.
     pub(super) fn read(self, cols: usize) -> Input {
-        Input { at: self.at, half: self.half, stride: self.stride, cols: cols as u32, gather: 0, norm: None }
+        Input { at: self.at, half: self.half, stride: self.stride, cols: cols as u32, gather: 0, norm: None, order: 0 }
     }
 }
 
@@ -127,7 +129,7 @@ impl<D: Driver> Cuda<D> {
             return Ok(());
         }
         assert!(n as usize <= out.rows && self.shape.rows as usize <= x.rows, "a step's rows fit the buffers");
-        let input = self.ready(Input { gather, ..Input::of(x, norm) }, n)?;
+        let input = self.ready(Input { gather, order: w.weight.order, ..Input::of(x, norm) }, n)?;
         let bias = w.bias.as_ref().map_or(0, |bias| bias.at);
         self.multiply(&w.weight, input, Output::of(out), bias, after, n)
     }
@@ -135,14 +137,15 @@ impl<D: Driver> Cuda<D> {
     /// `input` as products of so many rows read it.
     pub(super) fn ready(&self, input: Input, n: u32) -> Result<Input> {
         // Prefill wants f16 rows that are normalised already; so do several decode rows, whose norm every block would
-        // make again.
+        // make again. Columns are brought into an order of the weight's own nowhere else.
         let decode = n as usize <= DECODE_ROWS;
-        if (decode || (input.half && input.gather == 0)) && (n == 1 || input.norm.is_none()) {
+        let plain = (decode || (input.half && input.gather == 0)) && (n == 1 || input.norm.is_none());
+        if plain && input.order == 0 {
             return Ok(input);
         }
         self.prepare(&input, n)?;
         let stride = input.cols.next_multiple_of(8);
-        Ok(Input { at: self.room.activations, half: true, stride, gather: 0, norm: None, ..input })
+        Ok(Input { at: self.room.activations, half: true, stride, gather: 0, norm: None, order: 0, ..input })
     }
 
     /// The products of all parts with `n` rows that are ready.

@@ -8,7 +8,7 @@ mod tests;
 use super::driver::Driver;
 use super::weight::{Kind, Part, TILE_ROWS, Weight};
 use super::{Cuda, SLAB_BYTES, STAGING_BYTES, Wants, shape};
-use crate::format::{Format, block};
+use crate::format::{Format, block, stacked};
 use crate::{Error, HostTensor, Result};
 use std::num::NonZero;
 use std::thread;
@@ -23,7 +23,8 @@ impl<D: Driver> Cuda<D> {
     /// Packs matrices that are stacked along their rows.
     pub(super) fn pack(&self, tensors: &[HostTensor<'_>]) -> Result<Weight> {
         let mut weight =
-            Weight { parts: Vec::new(), rows: 0, cols: tensors.first().map_or(0, |t| t.cols), glued: false };
+            Weight { parts: Vec::new(), rows: 0, cols: tensors.first().map_or(0, |t| t.cols), order: 0, glued: false };
+        let order = stacked(tensors)?;
         for source in sources(tensors)? {
             let strips = source.rows.div_ceil(TILE_ROWS);
             let most = SLAB_BYTES / source.strip_bytes(Plane::Quants);
@@ -39,10 +40,20 @@ impl<D: Driver> Cuda<D> {
                     quants: plane(Plane::Quants)?,
                     scales: plane(Plane::Scales)?,
                     supers: plane(Plane::Supers)?,
-                    unscale: if source.kind == Kind::F16 { 1.0 } else { power_of_two(24 - source.power) },
+                    unscale: source.kind.unscale(source.power),
                 });
                 weight.rows += rows;
             }
+        }
+        if let Some(order) = order {
+            weight.order = self.take(4 * order.len(), &format!("tensor {}: its order of columns", tensors[0].name))?;
+            self.stream(weight.order, 4 * order.len(), 4, &mut |start, out| {
+                out.as_chunks_mut()
+                    .0
+                    .iter_mut()
+                    .zip(&order[start / 4..])
+                    .for_each(|(to, input)| *to = input.to_le_bytes());
+            })?;
         }
         weight.glued = weight.parts.len() == 1 && weight.rows.is_multiple_of(2 * TILE_ROWS);
         // Gates and ups that one kernel cannot see together meet in memory.
@@ -180,6 +191,12 @@ fn greatest(kind: Kind, tensor: &HostTensor<'_>) -> f32 {
                 let scale = block::scales_minima(&b.scales).0.into_iter().fold(1, u8::max);
                 [f16(b.d) * f32::from(scale), f16(b.dmin) * power_of_two(-16)]
             }),
+            // A = d 2^(P - 24), and what it is multiplied by is at most so large.
+            Format::Int4(_) | Format::Int8(_) => {
+                let factor = power_of_two(if let Format::Int4(_) = tensor.format { 4 - 24 } else { 8 - 24 });
+                let blocks: Vec<_> = bytes.chunks_exact(tensor.format.block_bytes()).collect();
+                most(&blocks, |b| [f16([b[0], b[1]]) * factor, 0.0])
+            }
             _ => most(block::blocks::<block::Q6K>(bytes), |b| {
                 let scale = b.scales.into_iter().fold(1, |most, s| (s as i8).unsigned_abs().max(most));
                 [f16(b.d) * f32::from(scale), 0.0]

@@ -9,7 +9,7 @@ use super::routes::Routes;
 use crate::{Act, After, Error, Experts, MAX_TOP_K, Result};
 
 /// Bytes of a `Card` of `cuda/experts.cuh`.
-const CARD_BYTES: usize = 40;
+const CARD_BYTES: usize = 48;
 /// Bytes of shared memory that a block of a decode step takes at most, if that is enough for one row.
 const MOST_SHARED: usize = 96 << 10;
 /// Blocks that a launch may have in y or z, and so choices of a step.
@@ -42,7 +42,7 @@ pub struct Stack {
 pub struct Parts {
     /// Device address of a card for each expert.
     pub(super) cards: u64,
-    /// Kinds that there are among them.
+    /// Kinds that there are among them; one for all lengths of groups.
     pub(super) kinds: Vec<Kind>,
     /// Outputs of the tallest.
     pub(super) rows: usize,
@@ -54,6 +54,9 @@ impl<D: Driver> Cuda<D> {
         let count = up.len();
         assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
         assert!(down.len() == count, "experts are whole");
+        if up.iter().chain(&down).any(|weight| weight.order != 0) {
+            return Err(unsupported("experts whose columns lie in an order of their own".to_string()));
+        }
         let (up, down) = (self.stack(&up)?, self.stack(&down)?);
         let widths = [Some((up.rows, down.cols)), shared.as_ref().map(|(up, down)| (up.rows, down.cols))];
         for (rows, width) in widths.into_iter().flatten() {
@@ -99,11 +102,12 @@ impl<D: Driver> Cuda<D> {
             for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers]) {
                 to.copy_from_slice(&address.to_le_bytes());
             }
-            let numbers = [part.unscale.to_bits(), part.kind as u32, part.rows as u32, part.first as u32];
+            let shift = part.kind.shift().unwrap_or(0);
+            let numbers = [part.unscale.to_bits(), number(part.kind), part.rows as u32, part.first as u32, shift];
             for (to, number) in card[24..].chunks_exact_mut(4).zip(numbers) {
                 to.copy_from_slice(&number.to_le_bytes());
             }
-            if !parts.kinds.contains(&part.kind) {
+            if parts.kinds.iter().all(|kind| number(*kind) != number(part.kind)) {
                 parts.kinds.push(part.kind);
             }
             parts.rows = parts.rows.max(part.rows);
@@ -120,6 +124,20 @@ impl Mixture {
     /// What the products to `h` end with.
     pub(super) fn after(&self) -> After {
         After::Glu(self.act)
+    }
+}
+
+/// A kind's number in `cuda/weights.cuh`.
+fn number(kind: Kind) -> u32 {
+    match kind {
+        Kind::F16 => 0,
+        Kind::Q8 => 1,
+        Kind::Q4 => 2,
+        Kind::Q4M => 3,
+        Kind::Q4K => 4,
+        Kind::Q6K => 5,
+        Kind::Z4(_) => 6,
+        Kind::Z8(_) => 7,
     }
 }
 
