@@ -18,9 +18,8 @@ pub trait Backend: Send + Sized + 'static {
     type Weight: Send;
     /// The pool of cache pages.
     type Pages: Send;
-
-    /// Why this machine does not run [`experts`](Backend::experts), if it does not.
-    const NO_EXPERTS: Option<&'static str> = None;
+    /// Experts of a layer, ready to be run.
+    type Mixture: Send;
 
     // At load.
 
@@ -35,6 +34,8 @@ pub trait Backend: Send + Sized + 'static {
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Self::Weight>;
     /// Bytes that [`weight`](Backend::weight) would hold for a part of this format and shape.
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize;
+    /// Experts as [`experts`](Backend::experts) takes them.
+    fn mixture(&self, experts: Experts<Self>) -> Result<Self::Mixture>;
     /// A pool of pages. Memory may be taken as pages are first written.
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
     /// Bytes that one page of such a pool takes, over all layers.
@@ -89,7 +90,7 @@ pub trait Backend: Send + Sized + 'static {
         h: &mut Self::Buf,
         norm: Option<&Norm<Self>>,
         logits: &Self::Buf,
-        experts: &Experts<Self>,
+        mixture: &Self::Mixture,
     ) -> Result<()>;
     /// `out after= norm(x)`; `after` is `Store` or `Add`.
     fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;

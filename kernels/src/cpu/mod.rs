@@ -123,6 +123,7 @@ impl Backend for Cpu {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
+    type Mixture = Experts<Self>;
 
     fn buf(&self, rows: usize, cols: usize, _precision: Precision) -> Result<Buf> {
         let values = rows.checked_mul(cols).filter(|n| *n < isize::MAX as usize / 8);
@@ -151,6 +152,10 @@ impl Backend for Cpu {
 
     fn room_bytes(rows: usize, cols: usize, threads: usize) -> usize {
         linear::Panel::bytes(rows, cols) + threads * linear::Scratch::bytes(cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
+        Ok(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
