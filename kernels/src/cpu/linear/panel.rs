@@ -1,4 +1,5 @@
-//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned into int8 blocks of 32.
+//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned
+//! into int8 blocks of 32.
 
 use super::super::lanes::{GROUP, Job, LANES, Lanes};
 use super::super::norm;
