@@ -88,7 +88,10 @@ fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> 
     let mut rates = std::collections::HashMap::new();
     for name in checkpoint.names() {
         let Some(tensor) = checkpoint.tensor(name)?.filter(|tensor| tensor.rows > 1) else { continue };
-        let to = quantization.format(tensor.cols, tensor.rows == folder::VOCAB);
+        let to = match tensor.rows {
+            folder::VOCAB => quantization.vocabulary(None, tensor.cols),
+            _ => quantization.format(tensor.cols),
+        };
         if !rates.contains_key(&to) {
             let rows = ROWS.min(tensor.rows);
             let bytes = tensor.slice_rows(0, rows).bytes.into_owned();
