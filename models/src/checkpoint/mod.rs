@@ -28,7 +28,7 @@ pub trait Checkpoint: Send + Sync {
     fn names(&self) -> Vec<&str>;
     /// A tensor's format and shape. `None` if there is none of this name.
     fn info(&self, name: &str) -> Option<TensorInfo>;
-    /// A tensor, borrowed from the file. `None` if there is none of this name.
+    /// A tensor, borrowed from the file if it lies there as it is. `None` if there is none of this name.
     fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>>;
     /// Some of a tensor's bytes as they lie in the file, for telling checkpoints apart.
     fn stored(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>> {

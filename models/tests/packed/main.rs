@@ -1,6 +1,7 @@
 //! Folders with quantized weights: values must be those of the formulas, bit for bit, and what does not fit together is
 //! one clear error.
 
+mod cuda;
 mod errors;
 mod goldens;
 mod mlc;
