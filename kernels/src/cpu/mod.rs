@@ -145,6 +145,19 @@ impl Backend for Cpu {
         Ok(Weight { parts, rows, cols, order })
     }
 
+    const LAYOUT: Option<&'static str> = Some(pack::store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        pack::store::store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let weight = pack::store::load(bytes, self.pool.threads(), &mut self.arena.borrow_mut());
+        weight.unwrap_or_else(|| {
+            Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"))
+        })
+    }
+
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         let kind = Kind::of(format.native()).unwrap_or(Kind::F32);
         rows.div_ceil(lanes::LANES) * kind.block_bytes(cols)
