@@ -20,8 +20,10 @@ mod shift;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod watch;
 
 pub use lanes::Isa;
+pub use watch::Inputs;
 
 use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
 use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
@@ -46,6 +48,14 @@ pub struct Cpu {
     pages: usize,
     /// What was picked in the current or last run, and in the one before it.
     picked: [pick::Picked; 2],
+    /// What products are given, while it is watched.
+    watch: Option<RefCell<Watch>>,
+}
+
+/// Sums of what products are given, a weight each, over stretches of at most so many inputs.
+struct Watch {
+    longest: usize,
+    inputs: Vec<Inputs>,
 }
 
 /// A buffer of float32 rows.
@@ -59,6 +69,8 @@ pub struct Weight {
     parts: Vec<Packed>,
     rows: usize,
     cols: usize,
+    /// Its number among those that are watched.
+    watched: Option<usize>,
 }
 
 impl Norm<Cpu> {
@@ -101,7 +113,19 @@ impl Cpu {
             step: Step::default(),
             pages: 0,
             picked: Default::default(),
+            watch: None,
         })
+    }
+
+    /// From now on sums up what products are given, for every weight that is made hereafter: over stretches of at most
+    /// `longest` inputs. Takes time and `longest` values of memory for each input.
+    pub fn watch(&mut self, longest: usize) {
+        self.watch = Some(RefCell::new(Watch { longest, inputs: Vec::new() }));
+    }
+
+    /// The sums, and no more of them.
+    pub fn watched(&mut self) -> Vec<Inputs> {
+        self.watch.take().map(|watch| watch.into_inner().inputs).unwrap_or_default()
     }
 
     /// The instruction set in use.
@@ -135,11 +159,18 @@ impl Backend for Cpu {
                 format!("{cols} columns"),
             ));
         }
+        let watched = self.watch.as_ref().map(|watch| {
+            let mut watch = watch.borrow_mut();
+            let names = parts.iter().map(|part| part.name.clone()).collect();
+            let stretch = watch::stretch(cols, watch.longest);
+            watch.inputs.push(Inputs { names, cols, stretch, ..Inputs::default() });
+            watch.inputs.len() - 1
+        });
         let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
             parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;
         let rows = parts.iter().map(|part| part.rows).sum();
-        Ok(Weight { parts, rows, cols })
+        Ok(Weight { parts, rows, cols, watched })
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
@@ -226,6 +257,10 @@ impl Backend for Cpu {
             after,
         };
         linear::linear(&mut self.pool, self.isa, &mut self.panel, &mut self.scratch, product);
+        if let (Some(watch), Some(weight)) = (&self.watch, w.weight.watched) {
+            let inputs = &mut watch.borrow_mut().inputs[weight];
+            inputs.add(&mut self.pool, &self.panel.floats()[..rows * x.cols]);
+        }
         Ok(())
     }
 

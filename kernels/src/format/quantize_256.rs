@@ -147,8 +147,7 @@ fn q4_k_scale(group: &[f32; 32], weights: impl Weights) -> [f32; 2] {
             minimum = zero;
             scale = (vq[c] - zero * sq[c]) / qq[c];
         }
-        let error =
-            scale * (scale * qq[c] - 2.0 * vq[c] + 2.0 * minimum * sq[c]) + minimum * (n * minimum - 2.0 * sv);
+        let error = scale * (scale * qq[c] - 2.0 * vq[c] + 2.0 * minimum * sq[c]) + minimum * (n * minimum - 2.0 * sv);
         if error < best.0 {
             best = (error, scale, minimum);
         }
@@ -199,8 +198,9 @@ fn refine(
         return;
     };
     let (better, lower) = (to_scale(better), to_scale(lower));
-    let error =
-        |d: f32, dmin: f32| -> f32 { (0..8).map(|g| q4_k_error(&groups[g], weights.part(32 * g, 32), d * scales[g], dmin * minima[g])).sum() };
+    let error = |d: f32, dmin: f32| -> f32 {
+        (0..8).map(|g| q4_k_error(&groups[g], weights.part(32 * g, 32), d * scales[g], dmin * minima[g])).sum()
+    };
     if error(better.1, lower.1) < error(d.1, dmin.1) {
         (*d, *dmin) = (better, lower);
     }
