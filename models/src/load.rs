@@ -273,7 +273,8 @@ impl<B: Backend> Loader<'_, B> {
     fn note(&mut self, info: TensorInfo, role: Role) -> Format {
         let to = target::<B>(info, self.options, role);
         let quantized = |format: Format| format.block_len() > 1;
-        let asked = self.options.quantization.is_some() || self.options.head.is_some() && matches!(role, Role::Embed | Role::Head);
+        let asked = self.options.quantization.is_some()
+            || self.options.head.is_some() && matches!(role, Role::Embed | Role::Head);
         if !asked && to != info.format {
             *self.converted.entry((info.format.name(), to.name())).or_default() += 1;
         } else if to != info.format && quantized(to) && quantized(info.format) {

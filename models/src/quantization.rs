@@ -118,7 +118,8 @@ impl std::str::FromStr for Quantization {
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::NAMES.iter().find(|(_, names)| names.contains(&name));
         known.map(|(quantization, _)| *quantization).ok_or_else(|| {
-            let known: Vec<&str> = Self::NAMES.iter().flat_map(|(_, names)| &names[..names.len().min(2)]).copied().collect();
+            let known: Vec<&str> =
+                Self::NAMES.iter().flat_map(|(_, names)| &names[..names.len().min(2)]).copied().collect();
             format!("{name:?} is no quantization; known: {}", known.join(", "))
         })
     }

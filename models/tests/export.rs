@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use session::{Session, floats, ids};
 use std::path::{Path, PathBuf};
 
-const OPTIONS: ExportOptions =
-    ExportOptions { quantization: Quantization::F32, head: None, threads: 2, replace: false };
+const OPTIONS: ExportOptions<'_> =
+    ExportOptions { quantization: Quantization::F32, head: None, calibration: None, threads: 2, replace: false };
 
 /// What GGUF cannot say, and what the error names.
 const UNSAID: [(&str, &str); 4] = [
@@ -25,7 +25,7 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny")
 }
 
-fn write(from: &Path, to: &Path, options: ExportOptions) -> Result<Exported> {
+fn write(from: &Path, to: &Path, options: ExportOptions<'_>) -> Result<Exported> {
     export(&*open(from)?, to, &options, &mut |_| ())
 }
 
@@ -60,7 +60,10 @@ fn what_comes_back_computes_the_same() {
             let to = dir.path().join(format!("{name}-{container}.gguf"));
             match (write(&from, &to, OPTIONS), UNSAID.iter().find(|(unsaid, _)| *unsaid == name)) {
                 (Err(error), Some((_, what))) => {
-                    assert!(error.to_string().contains(&format!("cannot be written as GGUF: {what}")), "{name}: {error}");
+                    assert!(
+                        error.to_string().contains(&format!("cannot be written as GGUF: {what}")),
+                        "{name}: {error}"
+                    );
                     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), written, "{name} leaves nothing");
                     continue;
                 }
@@ -137,7 +140,10 @@ fn metadata_are_the_converters() {
         for key in theirs_of.keys().filter(|key| !other.contains(key)) {
             let Some(value) = ours_of.get(key) else {
                 // Of a scaling that there is not.
-                assert!(key.ends_with("rope.scaling.original_context_length") && name.contains("phi3"), "{name}: no {key}");
+                assert!(
+                    key.ends_with("rope.scaling.original_context_length") && name.contains("phi3"),
+                    "{name}: no {key}"
+                );
                 continue;
             };
             let theirs = text(theirs_of, theirs_of.get(key).unwrap());

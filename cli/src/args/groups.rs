@@ -1,8 +1,8 @@
 //! Flags that several commands share, each defined once.
 
 use super::values::{
-    above_zero, bytes, count, device, fraction, head, kv_format, number, positive, quantization, share, temperature, threads,
-    tool_choice, tool_format,
+    above_zero, bytes, count, device, fraction, head, kv_format, number, positive, quantization, share, temperature,
+    threads, tool_choice, tool_format,
 };
 use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;

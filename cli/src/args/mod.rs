@@ -11,10 +11,10 @@ pub use groups::{
 
 use crate::style::Color;
 use clap::{Args, FromArgMatches, Subcommand};
+use nano_models::{Head, Quantization};
 use nano_runtime::Overflow;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use nano_models::{Head, Quantization};
 use values::{List, count, counts, head, key_value, overflow, positive, quantization, threads_list, window};
 
 /// Version and commit.

@@ -8,6 +8,8 @@ mod map;
 mod sniff;
 mod tensors;
 
+pub(crate) use map::Map;
+
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
 use std::path::{Path, PathBuf};

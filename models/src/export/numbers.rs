@@ -145,7 +145,8 @@ pub fn check(path: &Path, spec: &Spec, found: &Spec) -> Result<()> {
     }
     for ((what, expected), (_, found)) in said(spec).into_iter().zip(said(found)) {
         if expected != found {
-            let why = format!("cannot be written as GGUF: {what} is {expected}, and a reader would take it for {found}");
+            let why =
+                format!("cannot be written as GGUF: {what} is {expected}, and a reader would take it for {found}");
             return Err(Error::file(path, why));
         }
     }
@@ -158,7 +159,8 @@ fn said(spec: &Spec) -> Vec<(&'static str, String)> {
         RopeScaling::Llama3 { .. } | RopeScaling::Dynamic { .. } => RopeScaling::None,
         other => other.clone(),
     };
-    let rope = |rope: &crate::RopeSpec| format!("{} values, base {}, {:?}", rope.dims, rope.theta, scaling(&rope.scaling));
+    let rope =
+        |rope: &crate::RopeSpec| format!("{} values, base {}, {:?}", rope.dims, rope.theta, scaling(&rope.scaling));
     let each = |f: &dyn Fn(usize) -> String| (0..spec.each.len()).map(f).collect::<Vec<_>>().join(" ");
     let rounded = |x: f32| format!("{x:.5e}");
     vec![
@@ -170,7 +172,10 @@ fn said(spec: &Spec) -> Vec<(&'static str, String)> {
         ("the vocabulary", spec.vocab.to_string()),
         ("the context", spec.context.to_string()),
         ("the norm", format!("{:?}, eps {}", spec.norm, rounded(spec.norm_eps))),
-        ("the norm of heads", if spec.head_norms == HeadNorms::None { "none".into() } else { format!("{:?}", spec.head_norms) }),
+        (
+            "the norm of heads",
+            if spec.head_norms == HeadNorms::None { "none".into() } else { format!("{:?}", spec.head_norms) },
+        ),
         ("the activation", format!("{:?}, gate {}", spec.act, spec.gated)),
         ("the order of branches", if spec.parallel { "parallel".into() } else { "one after the other".into() }),
         ("the factor on embeddings", rounded(spec.embed_scale)),

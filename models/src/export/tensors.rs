@@ -220,7 +220,11 @@ impl List<'_> {
                 let from = experts::source(self.checkpoint, self.spec, layer, matrix, expert)?;
                 let info = self.take(&from.name, shape(self.spec, from.role))?;
                 let rows = info.rows / from.pieces;
-                parts.push(Part { name: from.name, rows: from.piece * rows..(from.piece + 1) * rows, turns: Vec::new() });
+                parts.push(Part {
+                    name: from.name,
+                    rows: from.piece * rows..(from.piece + 1) * rows,
+                    turns: Vec::new(),
+                });
             }
             let name = self.gguf(matrix.stack, layer, "weight")?;
             let (dims, data) = (vec![count, rows, cols], Data::Parts(parts));

@@ -61,12 +61,7 @@ pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
 }
 
 /// Bytes that the experts of a layer take.
-pub fn bytes<B: Backend>(
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    options: &LoadOptions,
-    layer: usize,
-) -> Result<u64> {
+pub fn bytes<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, options: &LoadOptions, layer: usize) -> Result<u64> {
     let count = spec.experts.unwrap_or_default().count;
     let mut bytes = 0;
     for matrix in &MATRICES {
@@ -81,7 +76,13 @@ pub fn bytes<B: Backend>(
 }
 
 /// Finds a matrix of an expert.
-pub fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
+pub fn source(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    layer: usize,
+    matrix: &Matrix,
+    expert: usize,
+) -> Result<Source> {
     let Matrix { alone, stack, pair } = *matrix;
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {

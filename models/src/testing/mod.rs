@@ -14,8 +14,8 @@ mod parrot;
 mod parrot_vocab;
 mod tiny;
 
-pub use folder::{Folder, TempDir, safetensors};
 pub use crate::checkpoint::gguf::GgufValue;
+pub use folder::{Folder, TempDir, safetensors};
 pub use gguf::GgufWriter;
 pub use parrot::Parrot;
 pub use tiny::Tiny;

@@ -299,7 +299,9 @@ impl Cut {
     fn is_in(&self, said: &str) -> bool {
         match self {
             Cut::Digits => said.contains("\"Digits\""),
-            Cut::Gpt2 => said.contains("\"use_regex\":true") || said.contains("\"ByteLevel\"") && !said.contains("use_regex"),
+            Cut::Gpt2 => {
+                said.contains("\"use_regex\":true") || said.contains("\"ByteLevel\"") && !said.contains("use_regex")
+            }
             Cut::Pattern(pattern) => {
                 let rest = pattern.split_once(")|").map_or(*pattern, |(_, rest)| rest);
                 serde_json::to_string(rest).is_ok_and(|json| said.contains(json.trim_matches('"')))

@@ -18,12 +18,17 @@ fn the_tokens_stay_the_same() {
         let ours = Tokenizer::from_gguf(vocab).unwrap();
         assert_eq!((ours.bos(), ours.eos(), ours.add_bos()), (theirs.bos(), theirs.eos(), theirs.add_bos()), "{name}");
         // GGUF does not say that a token takes white space beside it along, or is no part of a word.
-        for text in texts().into_iter().filter(|text| !["<mask>", "<sep>", "keyword"].iter().any(|odd| text.contains(odd))) {
+        for text in
+            texts().into_iter().filter(|text| !["<mask>", "<sep>", "keyword"].iter().any(|odd| text.contains(odd)))
+        {
             for control in [Control::Parse, Control::Text] {
                 let tokens = |tokenizer: &Tokenizer| tokenizer.encode(&text, control).unwrap();
                 assert_eq!(tokens(&ours), tokens(&theirs), "{name}: {text:?}");
             }
-            assert_eq!(ours.decode(&ours.encode(&text, Control::Text).unwrap()).unwrap(), theirs.decode(&theirs.encode(&text, Control::Text).unwrap()).unwrap());
+            assert_eq!(
+                ours.decode(&ours.encode(&text, Control::Text).unwrap()).unwrap(),
+                theirs.decode(&theirs.encode(&text, Control::Text).unwrap()).unwrap()
+            );
         }
     }
 }

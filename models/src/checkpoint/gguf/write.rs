@@ -107,7 +107,12 @@ pub struct Listed<'a> {
 
 /// A file's bytes up to the data, and where each tensor's data begin, counted from the start of the file. Data are padded
 /// to a multiple of `alignment`, which the values must state where it is not 32.
-pub fn header(version: u32, alignment: u64, values: &[(String, GgufValue)], tensors: &[Listed<'_>]) -> (Vec<u8>, Vec<u64>) {
+pub fn header(
+    version: u32,
+    alignment: u64,
+    values: &[(String, GgufValue)],
+    tensors: &[Listed<'_>],
+) -> (Vec<u8>, Vec<u64>) {
     let mut out = b"GGUF".to_vec();
     out.extend(version.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
