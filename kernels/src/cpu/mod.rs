@@ -48,14 +48,8 @@ pub struct Cpu {
     pages: usize,
     /// What was picked in the current or last run, and in the one before it.
     picked: [pick::Picked; 2],
-    /// What products are given, while it is watched.
-    watch: Option<RefCell<Watch>>,
-}
-
-/// Sums of what products are given, a weight each, over stretches of at most so many inputs.
-struct Watch {
-    longest: usize,
-    inputs: Vec<Inputs>,
+    /// What products are given, a weight each, while it is watched.
+    watch: Option<RefCell<Vec<Inputs>>>,
 }
 
 /// A buffer of float32 rows.
@@ -117,15 +111,14 @@ impl Cpu {
         })
     }
 
-    /// From now on sums up what products are given, for every weight that is made hereafter: over stretches of at most
-    /// `longest` inputs. Takes time and `longest` values of memory for each input.
-    pub fn watch(&mut self, longest: usize) {
-        self.watch = Some(RefCell::new(Watch { longest, inputs: Vec::new() }));
+    /// From now on sums up what products are given, for every weight that is made hereafter.
+    pub fn watch(&mut self) {
+        self.watch = Some(RefCell::default());
     }
 
     /// The sums, and no more of them.
     pub fn watched(&mut self) -> Vec<Inputs> {
-        self.watch.take().map(|watch| watch.into_inner().inputs).unwrap_or_default()
+        self.watch.take().map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// The instruction set in use.
@@ -160,11 +153,10 @@ impl Backend for Cpu {
             ));
         }
         let watched = self.watch.as_ref().map(|watch| {
-            let mut watch = watch.borrow_mut();
             let names = parts.iter().map(|part| part.name.clone()).collect();
-            let stretch = watch::stretch(cols, watch.longest);
-            watch.inputs.push(Inputs { names, cols, stretch, ..Inputs::default() });
-            watch.inputs.len() - 1
+            let mut watch = watch.borrow_mut();
+            watch.push(Inputs { names, rows: 0, squares: vec![0.0; cols] });
+            watch.len() - 1
         });
         let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
@@ -258,8 +250,7 @@ impl Backend for Cpu {
         };
         linear::linear(&mut self.pool, self.isa, &mut self.panel, &mut self.scratch, product);
         if let (Some(watch), Some(weight)) = (&self.watch, w.weight.watched) {
-            let inputs = &mut watch.borrow_mut().inputs[weight];
-            inputs.add(&mut self.pool, &self.panel.floats()[..rows * x.cols]);
+            watch.borrow_mut()[weight].add(&mut self.pool, &self.panel.floats()[..rows * x.cols]);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod attention;
 mod experts;
 mod pages;
 mod rows;
+mod watch;
 
 const GUARD: f32 = 12345.0;
 

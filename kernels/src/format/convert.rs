@@ -3,7 +3,6 @@
 
 use super::block::{Block, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K, blocks};
 use super::block::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Tq1_0, Tq2_0};
-use super::importance::{Feedback, Importance};
 use super::quantize::{Encoder, WeightedEncoder, encoder, weighted_encoder};
 use super::transcode::{Transcoder, transcoder};
 use super::{Format, HostTensor, dequantize_row};
@@ -46,10 +45,9 @@ impl<'a> HostTensor<'a> {
         self.rewrite(to, threads, rows)
     }
 
-    /// [`convert`](HostTensor::convert) to a format of blocks in which errors count as `importance` says; where it cannot
-    /// be used (no input ever was anything, or the format has no scales to choose), as if there were none.
-    pub fn convert_weighted(&self, to: Format, importance: &Importance, threads: usize) -> Result<HostTensor<'a>> {
-        let Importance { weights, feedback } = importance;
+    /// [`convert`](HostTensor::convert) to a format of blocks in which the error of an input counts as `weights` say, one
+    /// for each. Where they cannot be used (none is above 0, or the format has no scales to choose) it is `convert`.
+    pub fn convert_weighted(&self, to: Format, weights: &[f32], threads: usize) -> Result<HostTensor<'a>> {
         if weights.len() != self.cols {
             return Err(Error::Shape {
                 what: format!("weights for the columns of tensor {}", self.name),
@@ -60,13 +58,9 @@ impl<'a> HostTensor<'a> {
         let mean = weights.iter().sum::<f32>() / self.cols.max(1) as f32;
         let usable = to != self.format && mean > 0.0 && mean.is_finite() && transcoder(self.format, to).is_none();
         let Some(encoder) = weighted_encoder(to).filter(|_| usable) else { return self.convert(to, threads) };
-        let order = self.order.as_deref();
-        if let Some(feedback) = feedback.as_ref().filter(|_| Feedback::writes(to)) {
-            return self.rewrite(to, threads, Rows::Feedback(self.format, order, to, feedback));
-        }
         // An input that was never seen may be one day.
         let weights: Vec<f32> = weights.iter().map(|w| (w / mean).max(1e-4)).collect();
-        self.rewrite(to, threads, Rows::Weighted(self.format, order, encoder, &weights))
+        self.rewrite(to, threads, Rows::Weighted(self.format, self.order.as_deref(), encoder, &weights))
     }
 
     fn rewrite(&self, to: Format, threads: usize, rows: Rows<'_>) -> Result<HostTensor<'a>> {
@@ -151,7 +145,6 @@ enum Rows<'a> {
     Transcode(Transcoder),
     Values(Format, Option<&'a [u32]>, Encoder),
     Weighted(Format, Option<&'a [u32]>, WeightedEncoder, &'a [f32]),
-    Feedback(Format, Option<&'a [u32]>, Format, &'a Feedback),
 }
 
 impl Rows<'_> {
@@ -165,10 +158,6 @@ impl Rows<'_> {
             Rows::Weighted(format, order, encode, weights) => {
                 read(*format, *order, from, cols, values);
                 encode(values, weights, to);
-            }
-            Rows::Feedback(format, order, target, feedback) => {
-                read(*format, *order, from, cols, values);
-                feedback.write(*target, values, to);
             }
         }
     }

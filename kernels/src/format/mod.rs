@@ -7,7 +7,6 @@ mod book;
 mod convert;
 mod dequantize;
 mod float;
-mod importance;
 mod quantize;
 mod quantize_256;
 mod quantize_32;
@@ -15,7 +14,6 @@ mod transcode;
 
 pub use dequantize::dequantize_row;
 pub use float::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
-pub use importance::Importance;
 pub use quantize::quantize_row;
 
 use crate::{Error, Result};

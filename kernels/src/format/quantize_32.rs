@@ -55,13 +55,6 @@ pub(super) fn q4_0(values: &[f32; 32], weights: impl Weights) -> Q4_0 {
     Q4_0 { d: d.to_le_bytes(), qs: pack(&q) }
 }
 
-/// The scale that [`q4_0`] would take.
-pub(super) fn q4_0_fit(values: &[f32; 32], weights: &[f32]) -> (u16, f32) {
-    let mut room = [0.0; 32];
-    let (values, low, high) = prepare(values, 8.0 * F16_MAX, &mut room);
-    q4_0_within(values, weights, low, high)
-}
-
 /// The scale of safe values between `low` and `high`.
 #[inline(always)]
 fn q4_0_within(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> (u16, f32) {
@@ -153,13 +146,6 @@ pub(super) fn q4_1(values: &[f32; 32], weights: impl Weights) -> Q4_1 {
 /// Scale and minimum, each with its bits.
 type Range = ((u16, f32), (u16, f32));
 
-/// The range that [`q4_1`] would take.
-pub(super) fn q4_1_fit(values: &[f32; 32], weights: &[f32]) -> Range {
-    let mut room = [0.0; 32];
-    let (values, low, high) = prepare(values, F16_MAX, &mut room);
-    q4_1_within(values, weights, low, high)
-}
-
 /// The range of safe values between `low` and `high`.
 #[inline(always)]
 fn q4_1_within(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> Range {
@@ -217,6 +203,6 @@ fn least(errors: &[f32; 16]) -> usize {
 
 /// Nibbles of the formats of 32: value i low, value i + 16 high.
 #[inline(always)]
-pub(super) fn pack(q: &[u8; 32]) -> [u8; 16] {
+fn pack(q: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|i| q[i] | q[i + 16] << 4)
 }

@@ -1,7 +1,7 @@
 //! Errors that count differently from column to column.
 
 use super::{Random, quantize};
-use nano_kernels::format::{Importance, dequantize_row};
+use nano_kernels::format::dequantize_row;
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 
@@ -40,12 +40,12 @@ fn what_counts_more_is_held_better() {
     let values = random.normals(8 * COLS, 0.05);
     let weights: Vec<f32> = (0..COLS).map(|_| random.normal().exp().powi(2)).collect();
     for format in FORMATS {
-        let weighted = tensor(&values).convert_weighted(format, &Importance::of_squares(weights.clone()), 2).unwrap();
+        let weighted = tensor(&values).convert_weighted(format, &weights, 2).unwrap();
         let [with, without] =
             [&weighted.bytes[..], &quantize(format, &values)].map(|bytes| error(&values, &weights, format, bytes));
         let most = if format == Format::Q8_0 { 1.0 } else { 0.97 };
         assert!(with <= most * without, "{format}: {with} with weights, {without} without");
-        let one = tensor(&values).convert_weighted(format, &Importance::of_squares(weights.clone()), 1).unwrap();
+        let one = tensor(&values).convert_weighted(format, &weights, 1).unwrap();
         assert!(one.bytes == weighted.bytes, "{format}: whatever the threads");
     }
 }
@@ -56,8 +56,7 @@ fn no_block_is_worse_than_without_a_search() {
     for spread in [1e-3, 1.0, 30.0] {
         let values: Vec<f32> = (0..16 * COLS).map(|_| random.normal().powi(3) * spread).collect();
         let weights: Vec<f32> = (0..COLS).map(|_| (2.0 * random.normal()).exp()).collect();
-        let searched =
-            tensor(&values).convert_weighted(Format::Q4_0, &Importance::of_squares(weights.clone()), 1).unwrap();
+        let searched = tensor(&values).convert_weighted(Format::Q4_0, &weights, 1).unwrap();
         let plain = absmax(&values);
         let blocks = values.chunks_exact(32).zip(searched.bytes.chunks_exact(18).zip(plain.chunks_exact(18)));
         for (i, (values, (searched, plain))) in blocks.enumerate() {
@@ -75,62 +74,18 @@ fn odd_weights_do_no_harm() {
     for format in FORMATS {
         let plain = quantize(format, &values);
         for odd in [0.0, f32::NAN, f32::INFINITY] {
-            let found =
-                tensor(&values).convert_weighted(format, &Importance::of_squares([odd; COLS].to_vec()), 1).unwrap();
+            let found = tensor(&values).convert_weighted(format, &[odd; COLS], 1).unwrap();
             assert!(found.bytes == plain, "{format}: weights of {odd}");
         }
         // Columns that were never seen.
         let weights: Vec<f32> = (0..COLS).map(|i| if i < 64 { 1.0 } else { 0.0 }).collect();
-        let found =
-            tensor(&values).convert_weighted(format, &Importance::of_squares(weights.clone()), 1).unwrap().to_f32();
+        let found = tensor(&values).convert_weighted(format, &weights, 1).unwrap().to_f32();
         let worst = values.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1.0, "{format}: {worst}");
-        let zeros = tensor(&[0.0; COLS]).convert_weighted(format, &Importance::of_squares(weights.clone()), 1).unwrap();
+        let zeros = tensor(&[0.0; COLS]).convert_weighted(format, &weights, 1).unwrap();
         assert!(zeros.to_f32().iter().all(|x| *x == 0.0), "{format}");
-        let nan =
-            tensor(&[f32::NAN; COLS]).convert_weighted(format, &Importance::of_squares(weights.clone()), 1).unwrap();
+        let nan = tensor(&[f32::NAN; COLS]).convert_weighted(format, &weights, 1).unwrap();
         assert!(nan.to_f32().iter().all(|x| x.is_finite()), "{format}");
     }
-    assert!(tensor(&values).convert_weighted(Format::Q4_0, &Importance::of_squares(vec![1.0; 3]), 1).is_err());
-}
-
-#[test]
-fn errors_are_made_up_for() {
-    const STRETCH: usize = 256;
-    let mut random = Random(6);
-    // Inputs of which neighbours go together.
-    let rows: Vec<Vec<f32>> = (0..600)
-        .map(|_| {
-            let mut x = random.normals(COLS, 1.0);
-            (1..COLS).for_each(|i| x[i] = 0.9 * x[i - 1] + 0.4 * x[i]);
-            x
-        })
-        .collect();
-    let mut products = vec![0.0; COLS * STRETCH];
-    for x in &rows {
-        for i in 0..COLS {
-            let from = i / STRETCH * STRETCH;
-            (0..=i - from).for_each(|j| products[i * STRETCH + j] += x[i] * x[from + j]);
-        }
-    }
-    let values = random.normals(16 * COLS, 0.05);
-    let (with, squares) =
-        (Importance::of_products(STRETCH, &products), (0..COLS).map(|i| products[i * STRETCH + i % STRETCH]));
-    let without = Importance::of_squares(squares.collect());
-    for format in [Format::Q4_0, Format::Q4_1] {
-        // The squared error of the outputs.
-        let error = |importance: &Importance| -> f32 {
-            let back = tensor(&values).convert_weighted(format, importance, 2).unwrap().to_f32();
-            let miss: Vec<f32> = values.iter().zip(back).map(|(a, b)| a - b).collect();
-            let output = |row: &[f32], x: &[f32]| row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>().powi(2);
-            miss.chunks_exact(COLS).map(|row| rows.iter().map(|x| output(row, x)).sum::<f32>()).sum()
-        };
-        let (with, without) = (error(&with), error(&without));
-        assert!(with < 0.5 * without, "{format}: {with} with feedback, {without} without");
-    }
-    let nothing = Importance::of_products(STRETCH, &vec![0.0; COLS * STRETCH]);
-    let plain = tensor(&values).convert_weighted(Format::Q4_0, &nothing, 1).unwrap();
-    assert!(plain.bytes == quantize(Format::Q4_0, &values));
-    let nan = tensor(&[f32::NAN; COLS]).convert_weighted(Format::Q4_0, &with, 1).unwrap();
-    assert!(nan.to_f32().iter().all(|x| x.is_finite()));
+    assert!(tensor(&values).convert_weighted(Format::Q4_0, &[1.0; 3], 1).is_err());
 }

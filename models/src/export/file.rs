@@ -5,7 +5,6 @@ use super::Named;
 use super::tensors::{Data, Item, Part, Turn};
 use crate::checkpoint::gguf::{Listed, header, type_number};
 use crate::{Checkpoint, Error, Result};
-use nano_kernels::format::Importance;
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 use std::fs::{File, TryLockError};
@@ -21,8 +20,8 @@ const SHARE: usize = 1 << 22;
 pub struct Conversion<'a> {
     /// To what.
     pub format: Format,
-    /// What is known of its inputs.
-    pub importance: Option<&'a Importance>,
+    /// How much the errors of its inputs count.
+    pub weights: Option<&'a [f32]>,
     /// On how many threads.
     pub threads: usize,
 }
@@ -130,8 +129,8 @@ impl Output {
                 true => tensor.slice_rows(rows.start, rows.end),
                 false => gathered(&tensor, rows.map(|row| source(&part.turns, row)))?,
             };
-            let chunk = match to.importance {
-                Some(importance) => chunk.convert_weighted(to.format, importance, to.threads)?,
+            let chunk = match to.weights {
+                Some(weights) => chunk.convert_weighted(to.format, weights, to.threads)?,
                 None => chunk.convert(to.format, to.threads)?,
             };
             self.file.write_all(&chunk.bytes).map_err(|e| self.io(e))?;

@@ -103,12 +103,12 @@ fn fits(calibration: &Calibration, checkpoint: &dyn Checkpoint, items: &[Item]) 
     let matrices = || items.iter().filter(|item| item.matrix);
     for item in matrices() {
         let cols = item.dims.last().copied().unwrap_or(1);
-        if let Some(found) = calibration.cols(&item.name).filter(|found| *found != cols) {
+        if let Some(found) = calibration.of(&item.name).map(<[f32]>::len).filter(|found| *found != cols) {
             let why = format!("has {cols} inputs, and the calibration is of {found}: it belongs to another model");
             return Err(Error::tensor(checkpoint.path(), &item.name, why));
         }
     }
-    let known = matrices().filter(|item| calibration.cols(&item.name).is_some()).count();
+    let known = matrices().filter(|item| calibration.of(&item.name).is_some()).count();
     match matrices().count() - known {
         _ if known == 0 => {
             Err(Error::file(checkpoint.path(), "has no matrix that the calibration knows: it belongs to another model"))
@@ -180,8 +180,8 @@ fn fill(
             numbers::check(checkpoint.path(), spec, &Spec::read(&written)?)?;
         }
         let item = &items[at];
-        let importance = options.calibration.filter(|_| item.matrix).and_then(|calibration| calibration.of(&item.name));
-        let conversion = Conversion { format: formats[at], importance: importance.as_ref(), threads: options.threads };
+        let weights = options.calibration.filter(|_| item.matrix).and_then(|calibration| calibration.of(&item.name));
+        let conversion = Conversion { format: formats[at], weights, threads: options.threads };
         output.write(checkpoint, item, at, &conversion)?;
         progress.done_bytes += items[at].bytes(checkpoint);
         report(progress);
