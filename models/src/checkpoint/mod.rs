@@ -11,6 +11,8 @@ mod packed;
 mod sniff;
 mod tensors;
 
+pub(crate) use map::Map;
+
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;

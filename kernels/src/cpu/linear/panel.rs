@@ -44,6 +44,11 @@ impl Panel {
         }
     }
 
+    /// The rows as they were given, normed.
+    pub fn floats(&self) -> &[f32] {
+        &self.floats
+    }
+
     /// Views for threads, over rows of `cols` values.
     pub fn view(&mut self, cols: usize) -> View {
         View {
