@@ -5,11 +5,13 @@ pub mod gguf;
 pub mod hf;
 pub mod hub;
 pub mod lora;
-mod map;
+pub(crate) mod map;
 pub mod mlc;
 mod packed;
 mod sniff;
 mod tensors;
+
+pub(crate) use map::Map;
 
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
@@ -49,6 +51,10 @@ pub trait Checkpoint: Send + Sync {
     /// What the user should know about how the files, and those tensors that were, were read.
     fn notices(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// The files that hold the weights; none if they are in memory.
+    fn files(&self) -> Vec<PathBuf> {
+        self.under().map_or_else(Vec::new, |(base, _)| base.files())
     }
     /// The checkpoint that this one changes, and what tells this from others which change it.
     fn under(&self) -> Option<(&dyn Checkpoint, &str)> {

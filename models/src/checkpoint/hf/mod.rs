@@ -129,6 +129,10 @@ impl Checkpoint for HuggingFace {
         self.quantized.as_deref()
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.tensors.paths()
+    }
+
     fn release(&self, name: &str) {
         self.tensors.release(name);
     }
