@@ -71,6 +71,7 @@ CASES = {
     "awq": case("awq", "AWQ with zero points, groups of 32", LLAMA),
     "awq-symmetric": case("awq", "AWQ without zero points, groups of 64", {**QWEN2, "intermediate_size": 128}, group=64, symmetric=True),
     "awq-128": case("awq", "AWQ with zero points, groups of 128", WIDE, group=128),
+    "awq-experts": case("awq", "AWQ of experts", QWEN3_MOE),
     "gptq": case("gptq", "GPTQ v1, symmetric; biases of zeros where the model has none", QWEN2, symmetric=True, zero_biases=True),
     "gptq-order": case("gptq", "GPTQ v1 with zero points, inputs by importance", LLAMA, order="own"),
     "gptq-8": case("gptq", "GPTQ v1 of 8 bits, one group in each row, scales and zero points", QWEN2, bits=8, group=-1),

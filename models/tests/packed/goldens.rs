@@ -9,10 +9,11 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The checkpoints, with the formats that their quantized weights are held in.
-pub const CASES: [(&str, Format); 14] = [
+pub const CASES: [(&str, Format); 15] = [
     ("awq", Format::Int4(Group::G32)),
     ("awq-symmetric", Format::Int4(Group::G64)),
     ("awq-128", Format::Int4(Group::G128)),
+    ("awq-experts", Format::Int4(Group::G32)),
     ("gptq", Format::Int4(Group::G32)),
     ("gptq-order", Format::Int4(Group::G32)),
     ("gptq-8", Format::Int8(Group::G64)),
