@@ -94,6 +94,7 @@ impl About<'_> {
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
             "quantization": self.args.machine.quantization.map(|q| q.name()),
+            "head": self.head(),
             "template": info.template,
             "stop_tokens": self.stop.iter().map(|(id, text)| json!({"id": id, "text": text})).collect::<Vec<_>>(),
             "device": info.device,
@@ -104,6 +105,8 @@ impl About<'_> {
                 "weights_bytes": info.memory.weights_bytes,
                 "kv_bytes_per_1k": info.memory.kv_bytes_per_1k,
                 "workspace_bytes": info.memory.workspace_bytes,
+                "loading_bytes": info.memory.loading_bytes,
+                "peak_bytes": info.memory.peak_bytes(),
                 "total_bytes": info.memory.total_bytes,
                 "context": info.context,
             },
@@ -136,9 +139,15 @@ impl About<'_> {
         let total = format!("{} with {} tokens of context", megabytes(memory.total_bytes), info.context);
         lines.push(("memory", format!("{total}, of {} that the model was made for", spec.context)));
         lines.push(("", format!("{} weights{}", megabytes(memory.weights_bytes), self.quantized())));
+        if let Some(head) = self.head() {
+            lines.push(("", format!("embedding and head as {head}")));
+        }
         let kv = info.kv_format.map_or("", kv_name);
         lines.push(("", format!("{} keys and values per 1024 tokens ({kv})", megabytes(memory.kv_bytes_per_1k))));
         lines.push(("", format!("{} buffers", megabytes(memory.workspace_bytes))));
+        let loading = megabytes(memory.loading_bytes);
+        lines
+            .push(("", format!("{loading} at most while loading, files as far as they are mapped at a time included")));
         lines.push(match &info.gpu {
             Some(gpu) => ("device", format!("{}, {gpu}", info.device)),
             None => ("device", format!("{}, {} threads", info.device, info.threads)),
@@ -153,6 +162,16 @@ impl About<'_> {
             let Kind { name, format, shape: (rows, cols), count, bytes } = kind;
             (title, format!("{name:<names$}  {format:<6}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
         })
+    }
+
+    /// The format that embedding and head get, if it is not their own.
+    fn head(&self) -> Option<&'static str> {
+        let machine = &self.args.machine;
+        let format = match machine.quantization {
+            Some(quantization) => Some(quantization.vocabulary(machine.head, self.spec.dim)),
+            None => machine.head.map(|head| head.format(self.spec.dim)),
+        };
+        format.map(|format| format.name())
     }
 
     fn quantized(&self) -> String {

@@ -21,6 +21,7 @@ mod out;
 mod paint;
 mod perplexity;
 mod prompts;
+mod quantize;
 mod render;
 mod session;
 mod show;
@@ -77,6 +78,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Logits(args) => logits::run(args, log),
         Command::Session(args) => session::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
+        Command::Quantize(args) => quantize::run(args, log),
         Command::Bench(args) => bench::run(args, log, started),
     }?;
     Ok(0)
@@ -94,6 +96,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Logits(args) => &args.log,
         Command::Session(args) => &args.log,
         Command::Perplexity(args) => &args.log,
+        Command::Quantize(args) => &args.log,
         Command::Bench(args) => &args.log,
     };
     log.level()

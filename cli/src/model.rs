@@ -49,6 +49,7 @@ pub fn checkpoint(model: &str, log: &Log) -> Result<Box<dyn Checkpoint>> {
 pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize>) -> ModelOptions {
     ModelOptions {
         quantization: args.quantization,
+        head: args.head,
         adapters: args.lora.clone(),
         device: args.device,
         threads,
@@ -143,7 +144,7 @@ pub fn megabytes(bytes: u64) -> String {
 }
 
 /// Shown on a terminal only.
-fn bytes_bar(name: &str, total: u64, log: &Log) -> ProgressBar {
+pub fn bytes_bar(name: &str, total: u64, log: &Log) -> ProgressBar {
     if !log.terminal {
         return ProgressBar::hidden();
     }

@@ -40,6 +40,11 @@ pub trait Backend: Send + Sized + 'static {
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
     /// Bytes that one page of such a pool takes, over all layers.
     fn page_bytes(layout: &PageLayout) -> usize;
+    /// Bytes of standing room that this machine takes besides for products of so many rows and inputs, on so many threads
+    /// of the host. It is taken once for the largest.
+    fn room_bytes(_rows: usize, _cols: usize, _threads: usize) -> usize {
+        0
+    }
     /// Fills the first `values.len() / cols` rows of a buffer.
     fn write(&mut self, buf: &mut Self::Buf, values: &[f32]) -> Result<()>;
 

@@ -231,7 +231,7 @@ impl Config {
     }
 
     /// The metadata, where the container is GGUF.
-    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+    pub fn metadata(&self) -> Option<&Metadata> {
         match &self.source {
             Source::Json(_) => None,
             Source::Gguf(metadata) => Some(metadata),

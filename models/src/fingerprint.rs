@@ -41,6 +41,8 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
                 let from = ((place - before) as usize).min(bytes.len().saturating_sub(BLOCK));
                 put(&bytes[from..bytes.len().min(from + BLOCK)]);
             }
+            // Around a sample the system may have mapped much more.
+            checkpoint.release(name);
         }
         before = end;
     }

@@ -12,7 +12,7 @@ use crate::decoder::Decoder;
 use crate::names::{self, Role};
 use crate::shapes::{DOWN, GATED, HEAD, OUT, PLAIN, QKV, Stack, name, pieces, roles, shape};
 use crate::spec::{HeadNorms, Spec};
-use crate::{Checkpoint, Error, Quantization, Result, TensorInfo};
+use crate::{Checkpoint, Error, Head, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 pub struct LoadOptions {
     /// The format of weights; `None` keeps the checkpoint's own.
     pub quantization: Option<Quantization>,
+    /// The format of embedding and head, where it is not to be the usual one.
+    pub head: Option<Head>,
     /// Rows in one step, at most.
     pub rows: usize,
     /// Rows in one step that want logits, at most.
@@ -40,11 +42,16 @@ pub struct Progress {
 }
 
 /// The format in which backend `B` will hold a tensor.
-fn target<B: Backend>(info: TensorInfo, quantization: Option<Quantization>, role: Role) -> Format {
+fn target<B: Backend>(info: TensorInfo, options: &LoadOptions, role: Role) -> Format {
+    let (quantization, head) = (options.quantization, options.head);
     let vocabulary = matches!(role, Role::Embed | Role::Head);
     // A rounded logit may choose another expert.
     let quantization = quantization.filter(|_| !matches!(role, Role::Router | Role::SharedRouter));
-    B::native(quantization.map_or(info.format, |q| q.format(info.cols, vocabulary)))
+    B::native(match (vocabulary, head, quantization) {
+        (true, head, Some(quantization)) => quantization.vocabulary(head, info.cols),
+        (true, Some(head), None) => head.format(info.cols),
+        (_, _, quantization) => quantization.map_or(info.format, |q| q.format(info.cols)),
+    })
 }
 
 struct Loader<'a, B: Backend> {
@@ -123,7 +130,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             let why = format!("is {} x {}; the model's sizes make it {rows} x {cols}", tensor.rows, tensor.cols);
             return Err(Error::tensor(self.checkpoint.path(), name, why));
         }
-        let broken = tensor.non_finite();
+        let broken = tensor.non_finite(self.options.threads);
         if broken > 0 {
             self.broken.push((name.to_string(), broken));
         }
@@ -248,8 +255,7 @@ impl<'a, B: Backend> Loader<'a, B> {
             let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
             let to = self.note(info, *role);
-            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
-            parts.extend(split(tensor, pieces(*role)));
+            parts.extend(split(self.converted(tensor, to, &name)?, pieces(*role)));
             names.push(name);
         }
         let parts = self.in_one_order(parts)?;
@@ -258,6 +264,16 @@ impl<'a, B: Backend> Loader<'a, B> {
         drop(parts);
         names.iter().for_each(|name| self.done(name));
         Ok(weight)
+    }
+
+    /// A tensor in the format in which it will be held. Once it is another, the file's bytes are needed no more.
+    fn converted(&self, tensor: HostTensor<'a>, to: Format, name: &str) -> Result<HostTensor<'a>> {
+        if to == tensor.format {
+            return Ok(tensor);
+        }
+        let tensor = tensor.convert(to, self.options.threads)?;
+        self.checkpoint.release(name);
+        Ok(tensor)
     }
 
     /// Parts of a stack whose columns lie in different orders come into that of the inputs, as floats: what is stacked
@@ -274,9 +290,11 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// The format in which a tensor will be held, noted for those who ask.
     fn note(&mut self, info: TensorInfo, role: Role) -> Format {
-        let to = target::<B>(info, self.options.quantization, role);
+        let to = target::<B>(info, self.options, role);
         let quantized = |format: Format| format.block_len() > 1;
-        if self.options.quantization.is_none() && to != info.format {
+        let asked = self.options.quantization.is_some()
+            || self.options.head.is_some() && matches!(role, Role::Embed | Role::Head);
+        if !asked && to != info.format {
             *self.converted.entry((info.format.name(), to.name())).or_default() += 1;
         } else if to != info.format && quantized(to) && quantized(info.format) {
             self.again.insert(info.format.name());

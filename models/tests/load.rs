@@ -56,7 +56,7 @@ fn load(
     let checkpoint = checkpoint::from_bytes(Path::new("m.gguf"), bytes).map_err(|e| e.to_string())?;
     let spec = Spec::read(&*checkpoint).map_err(|e| e.to_string())?;
     let mut cpu = Cpu::new(1).unwrap();
-    let options = LoadOptions { quantization, rows: 4, logits_rows: 1, threads: 1 };
+    let options = LoadOptions { quantization, head: None, rows: 4, logits_rows: 1, threads: 1 };
     let mut reports = 0;
     let decoder =
         Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| reports += 1).map_err(|e| e.to_string())?;
@@ -199,7 +199,7 @@ fn a_step_reads_the_chosen_experts_only() {
     let bytes = sparse(true).into_iter().fold(sparse_numbers(3, 1), GgufWriter::tensor).bytes();
     let checkpoint = checkpoint::from_bytes(Path::new("m.gguf"), bytes).unwrap();
     let spec = Spec::read(&*checkpoint).unwrap();
-    let options = LoadOptions { quantization: None, rows: 4, logits_rows: 1, threads: 1 };
+    let options = LoadOptions { quantization: None, head: None, rows: 4, logits_rows: 1, threads: 1 };
     let mut cpu = Cpu::new(1).unwrap();
     let decoder = Decoder::load(&*checkpoint, &mut cpu, &spec, &options, &mut |_| ()).unwrap();
     // Rows are packed by 16: the head, attention, router; gate, up and down of an expert.

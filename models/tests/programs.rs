@@ -10,7 +10,7 @@ fn program(path: &Path) -> String {
     let checkpoint = open(path).unwrap();
     let spec = Spec::read(&*checkpoint).unwrap();
     let mut trace = Trace::default();
-    let options = LoadOptions { quantization: None, rows: 8, logits_rows: 2, threads: 1 };
+    let options = LoadOptions { quantization: None, head: None, rows: 8, logits_rows: 2, threads: 1 };
     let mut decoder = Decoder::load(&*checkpoint, &mut trace, &spec, &options, &mut |_| ()).unwrap();
     let mut kv = trace.pages(spec.page_layout(1, KvFormat::F16)).unwrap();
     trace.run(&Step::default(), Some(0), &mut |trace| decoder.forward(trace, &mut kv)).unwrap();

@@ -17,7 +17,8 @@ const LIMITS: Limits = Limits { rows: 24, logits_rows: 4, sequences: 4, vocab: 0
 fn load(checkpoint: &dyn Checkpoint, threads: usize, kv: KvFormat) -> Box<dyn Runner> {
     let spec = Spec::read(checkpoint).unwrap();
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
-    let options = LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
+    let options =
+        LoadOptions { quantization: None, head: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
     Machine::Cpu.load(checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
 }
 

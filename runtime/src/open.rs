@@ -4,7 +4,7 @@ use crate::memory::fit;
 use crate::runner::{Device, Limits, Machine};
 use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
-use nano_models::{Checkpoint, Control, LoadOptions, Lora, Quantization, Spec, Tokenizer};
+use nano_models::{Checkpoint, Control, Head, LoadOptions, Lora, Quantization, Spec, Tokenizer};
 use nano_templates::{Choice, Clues, Template};
 use std::path::Path;
 use std::time::Instant;
@@ -23,6 +23,8 @@ pub struct ModelOptions {
     pub quantization: Option<Quantization>,
     /// LoRA adapters that are merged into the weights while loading, in this order.
     pub adapters: Vec<Lora>,
+    /// The format of embedding and head, where it is not to be the usual one.
+    pub head: Option<Head>,
     /// Where the model runs.
     pub device: Device,
     /// Threads that compute; `None` takes as many as there are cores.
@@ -152,10 +154,11 @@ impl Opened {
         let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
         let logits_rows = (LOGITS / spec.vocab.max(1)).clamp(SEQUENCES, 4 * SEQUENCES);
         let rows = machine.rows();
-        let load = LoadOptions { quantization: options.quantization, rows, logits_rows, threads };
+        let load = LoadOptions { quantization: options.quantization, head: options.head, rows, logits_rows, threads };
         let exact = options.quantization == Some(Quantization::F32);
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
-        let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
+        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
+        let plan = machine.plan(&*checkpoint, &spec, &load, kv, sequences)?;
 
         let granted = match options.memory {
             Some(bytes) => Some(bytes),
@@ -163,7 +166,6 @@ impl Opened {
         };
         let budget = granted.unwrap_or(u64::MAX);
         let wanted = options.max_context_len.unwrap_or(spec.context);
-        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
         let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
             model: name(path),
             needed,
@@ -234,7 +236,7 @@ impl Opened {
             ..ModelInfo::default()
         };
         let weights = self.weights.clone();
-        let identity = Identity::new(&info, weights, self.load.quantization, self.kv, template);
+        let identity = Identity::new(&info, weights, Identity::quantization(&self.load), self.kv, template);
         ModelInfo { identity: Some(identity), ..info }
     }
 }

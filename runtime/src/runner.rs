@@ -180,17 +180,22 @@ impl Machine {
         })
     }
 
-    /// The memory that a model takes here. Reads no weights.
+    /// The memory that a model takes here with so many conversations. Reads no weights.
     pub(crate) fn plan(
         &self,
         checkpoint: &dyn Checkpoint,
         spec: &Spec,
         options: &LoadOptions,
         kv: KvFormat,
+        sequences: usize,
     ) -> Result<Plan> {
         let layout = spec.page_layout(1, kv);
         match self {
-            Machine::Cpu => Ok(nano_models::plan::<Cpu>(checkpoint, spec, options, layout)?),
+            Machine::Cpu => {
+                // Rows of logits cost memory when they are first written: one for each conversation.
+                let logits_rows = options.logits_rows.min(sequences);
+                Ok(nano_models::plan::<Cpu>(checkpoint, spec, &LoadOptions { logits_rows, ..*options }, layout)?)
+            }
             Machine::Cuda(_) => {
                 let mut plan = nano_models::plan::<Cuda<device::Device>>(checkpoint, spec, options, layout)?;
                 plan.workspace_bytes += GPU_EXTRA;

@@ -17,7 +17,8 @@ fn model(layers: usize, kv: KvFormat, change: impl FnOnce(&mut Spec)) -> NanoMod
     let mut spec = Spec::read(&*checkpoint).unwrap();
     change(&mut spec);
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
-    let options = LoadOptions { quantization: None, rows: limits.rows, logits_rows: limits.logits_rows, threads: 1 };
+    let options =
+        LoadOptions { quantization: None, head: None, rows: limits.rows, logits_rows: limits.logits_rows, threads: 1 };
     let runner = Machine::Cpu.load(&*checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0;
     NanoModel::assemble(runner, checkpoint.tokenizer().unwrap(), None, ModelInfo::default()).unwrap()
 }

@@ -29,7 +29,7 @@ impl<D: Driver> Model<D> {
             cuda = cuda.without_recording();
         }
         let started = Instant::now();
-        let options = LoadOptions { quantization: None, rows, logits_rows: 8, threads: 8 };
+        let options = LoadOptions { quantization: None, head: None, rows, logits_rows: 8, threads: 8 };
         let decoder = Decoder::load(&checkpoint, &mut cuda, &spec, &options, &mut |_| ())?;
         cuda.driver().finish()?;
         let load_s = started.elapsed().as_secs_f64();

@@ -1,12 +1,12 @@
 //! Flags that several commands share, each defined once.
 
 use super::values::{
-    above_zero, bytes, count, device, fraction, kv_format, lora, number, positive, quantization, share, temperature,
-    threads, tool_choice, tool_format,
+    above_zero, bytes, count, device, fraction, head, kv_format, lora, number, positive, quantization, share,
+    temperature, threads, tool_choice, tool_format,
 };
 use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;
-use nano_models::{Lora, Quantization};
+use nano_models::{Head, Lora, Quantization};
 use nano_runtime::{Device, GenerateOptions, Sampling, ToolChoice, ToolFormat};
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub struct AnswererArgs {
     /// Talk to a model behind a server with an OpenAI-compatible API, as in http://host:8000/v1. Flags about how a model is
     /// held or told do not go with it. A key is taken from NANO_API_KEY or OPENAI_API_KEY
     #[arg(long, value_name = "URL", help_heading = MODEL, conflicts_with_all = [
-        "quantization", "lora", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
+        "quantization", "head", "lora", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
         "tool_format", "min_new_tokens", "regex", "grammar",
     ])]
     pub engine: Option<String>,
@@ -53,9 +53,14 @@ pub struct AnswererArgs {
 /// How a model is held, and where.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
-    /// Quantize while loading: q4f16, q8f16, f16 or f32. Without it the checkpoint's own formats are kept
+    /// Quantize while loading: q4f16, q8f16, f16 or f32; also q4_1, q4_k, q6_k and bf16. Without it the checkpoint's own
+    /// formats are kept
     #[arg(short, long, value_name = "FORMAT", value_parser = quantization, help_heading = MODEL)]
     pub quantization: Option<Quantization>,
+    /// How exact embedding and head are: q8, q6, q4 or f16; unless given, q8 with --quantization q4f16 and as all else
+    /// elsewhere
+    #[arg(long, value_name = "FORMAT", value_parser = head, help_heading = MODEL)]
+    pub head: Option<Head>,
     /// A LoRA adapter, as a folder that PEFT saved, which is merged into the weights; its change may be multiplied, as in
     /// adapters/mine:0.5. May be repeated
     #[arg(long, value_name = "PATH[:SCALE]", value_parser = lora, help_heading = MODEL)]

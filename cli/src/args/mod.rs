@@ -11,10 +11,11 @@ pub use groups::{
 
 use crate::style::Color;
 use clap::{Args, FromArgMatches, Subcommand};
+use nano_models::{Head, Quantization};
 use nano_runtime::Overflow;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use values::{List, count, counts, key_value, overflow, positive, threads_list, window};
+use values::{List, count, counts, head, key_value, overflow, positive, quantization, threads_list, window};
 
 /// Version and commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NANO_COMMIT"), ")");
@@ -30,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   nano-chat -m model.gguf --function time,calculator       functions that the model may call
   nano-chat --engine http://host:8000/v1 --function time   a server's model, and tools for it
   nano-chat complete -m model.gguf -p 'Once upon a time'   without a template
+  nano-chat quantize -m folder -q q4f16 --out model.gguf   one small file of a model
   nano-chat info -m model.gguf                             formats, sizes, memory
   nano-chat info --device cuda                             the GPU, its driver, its memory's speed
 
@@ -78,6 +80,8 @@ pub enum Command {
     Logits(LogitsArgs),
     /// Show the conversation in a file that --session or /save wrote
     Session(SessionArgs),
+    /// Write a model as one GGUF file, in formats of one's choice
+    Quantize(QuantizeArgs),
     /// Measure a model's perplexity on a text, as llama.cpp does
     Perplexity(PerplexityArgs),
     /// Measure speed: prompt and generation, memory bandwidth, load time
@@ -290,6 +294,37 @@ pub struct SessionArgs {
     /// One JSON object
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `quantize`
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    pub model: ModelArg,
+    /// The format of the weights: q4f16 (q4_0), q8f16 (q8_0), q4_1, q4_k, q6_k, f16, bf16 or f32
+    #[arg(short, long, value_name = "FORMAT", value_parser = quantization)]
+    pub quantization: Quantization,
+    /// That of embedding and head: q8, q6, q4 or f16; unless given, q8 with q4f16 and q4_1, q6 with q4_k, and as all else
+    /// elsewhere
+    #[arg(long, value_name = "FORMAT", value_parser = head)]
+    pub head: Option<Head>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE.gguf")]
+    pub out: PathBuf,
+    /// Replace the file if it is there already
+    #[arg(long)]
+    pub force: bool,
+    /// Measure on this text (or a file of it) which weights matter, and quantize those more exactly. Some thousand words of
+    /// the kind that the model is for will do
+    #[arg(long, value_name = "TEXT|FILE")]
+    pub calibrate: Option<String>,
+    /// A file for what was measured: --calibrate writes it, without --calibrate it is read
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    #[command(flatten)]
+    pub threads: ThreadsArg,
     #[command(flatten)]
     pub log: LogArgs,
 }

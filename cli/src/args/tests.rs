@@ -2,7 +2,6 @@
 
 use super::*;
 use nano_kernels::KvFormat;
-use nano_models::Quantization;
 use nano_runtime::{Device, Overflow, Sampling, ToolChoice, ToolFormat};
 
 fn parsed(line: &str) -> Command {
@@ -172,6 +171,7 @@ fn what_is_wrong_is_named() {
         ("--kv-cache q4", "--kv-cache"),
         ("--device tpu", "--device"),
         ("--quantization q3", "--quantization"),
+        ("--head q5", "--head"),
         ("--seed -1", "--seed"),
         ("--prompt-color pink", "--prompt-color"),
         ("--log-level loud", "--log-level"),

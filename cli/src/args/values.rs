@@ -1,7 +1,7 @@
 //! How values on the command line are read. A message here follows the flag's name and the value, which clap puts first.
 
 use nano_kernels::KvFormat;
-use nano_models::{Lora, Quantization};
+use nano_models::{Head, Lora, Quantization};
 use nano_runtime::{Device, Overflow, ToolChoice, ToolFormat};
 use serde_json::Value;
 
@@ -89,6 +89,10 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         n if n > (1u64 << 62) as f64 => Err("no machine has that much".into()),
         n => Ok(n as u64),
     }
+}
+
+pub fn head(text: &str) -> Result<Head, String> {
+    text.trim().to_ascii_lowercase().parse()
 }
 
 pub fn quantization(text: &str) -> Result<Quantization, String> {

@@ -243,7 +243,9 @@ fn adapters_are_merged() {
     let run_with = |adapters: &[String]| {
         let mut command = nano(model.dir.path());
         command.args(["logits", "--model", &path(&base), "--quantization", "f32", "--tokens", &tokens.join(",")]);
-        adapters.iter().for_each(|adapter| drop(command.args(["--lora", adapter])));
+        for adapter in adapters {
+            command.args(["--lora", adapter]);
+        }
         run(command, "")
     };
     let found = run_with(&[format!("{}:0.5", path(&lora)), path(&dora)]).succeeded().json();

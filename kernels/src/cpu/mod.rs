@@ -157,6 +157,10 @@ impl Backend for Cpu {
         Ok(experts)
     }
 
+    fn room_bytes(rows: usize, cols: usize, threads: usize) -> usize {
+        linear::Panel::bytes(rows, cols) + threads * linear::Scratch::bytes(cols)
+    }
+
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
         if layout.head_dim > MAX_HEAD_DIM {
             return Err(shape("head_dim", layout.head_dim, format!("at most {MAX_HEAD_DIM}")));

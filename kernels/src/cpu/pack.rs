@@ -16,6 +16,8 @@
 //! | Int8 | 512 bytes, less 128 | 16 f16 scales, 128 less 16 zero points, f16 |
 //! | F32, F16, Bf16 | a record is one k: 16 values | |
 
+mod floats;
+
 use super::lanes::{GROUP, LANES, LINE};
 use super::memory::{Arena, Memory};
 use crate::{Error, Format, Group, HostTensor, Result};
@@ -241,23 +243,21 @@ fn pack_blocks(kind: Kind, host: &HostTensor<'_>, first: usize, out: &mut [u8]) 
     let block_bytes = kind.block_bytes(host.cols);
     for (i, out) in out.chunks_exact_mut(block_bytes.max(1)).enumerate() {
         let from = (first + i) * LANES;
-        for lane in 0..LANES.min(host.rows - from) {
-            pack_row(kind, host.row(from + lane), lane, out);
+        let rows = from..host.rows.min(from + LANES);
+        match kind {
+            Kind::F32 => floats::interleave::<4>(&rows.map(|row| host.row(row)).collect::<Vec<_>>(), out),
+            Kind::F16 | Kind::Bf16 => floats::interleave::<2>(&rows.map(|row| host.row(row)).collect::<Vec<_>>(), out),
+            _ => rows.enumerate().for_each(|(lane, row)| pack_row(kind, host.row(row), lane, out)),
         }
     }
 }
 
-/// Moves one row into its lane of a block.
+/// Moves one row of a quantized kind into its lane of a block.
 fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
     let ((record, head), shared) = (kind.record(), 1 << kind.shared());
     let two = 2 * lane..2 * lane + 2;
     match kind {
-        Kind::F32 | Kind::F16 | Kind::Bf16 => {
-            let size = record / LANES;
-            for (value, out) in row.chunks_exact(size).zip(out.chunks_exact_mut(record)) {
-                out[lane * size..(lane + 1) * size].copy_from_slice(value);
-            }
-        }
+        Kind::F32 | Kind::F16 | Kind::Bf16 => {}
         Kind::Q8 => {
             for (block, out) in row.chunks_exact(34).zip(out.chunks_exact_mut(record)) {
                 out[two.clone()].copy_from_slice(&block[..2]);

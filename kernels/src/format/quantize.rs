@@ -53,6 +53,21 @@ pub(super) fn encoder(format: Format) -> Result<Encoder> {
     })
 }
 
+/// Writes one row of which errors count as the weights of its columns say.
+pub(super) type WeightedEncoder = fn(&[f32], &[f32], &mut [u8]);
+
+/// What writes rows of `format` under weights; `None` where they would change nothing.
+pub(super) fn weighted_encoder(format: Format) -> Option<WeightedEncoder> {
+    Some(match format {
+        Format::Q8_0 => quantize_32::q8_0_weighted,
+        Format::Q4_0 => quantize_32::q4_0_weighted,
+        Format::Q4_1 => quantize_32::q4_1_weighted,
+        Format::Q4K => quantize_256::q4_k_weighted,
+        Format::Q6K => quantize_256::q6_k_weighted,
+        _ => return None,
+    })
+}
+
 /// A row function compiled twice: for any processor, and for AVX2 where there is one. What the body calls must be
 /// inlined into it, and is named in closures: they are compiled for the processor of their function, while a function
 /// passed by its name is called through code compiled for any.
@@ -77,6 +92,28 @@ macro_rules! row {
 }
 pub(super) use row;
 
+/// The same for a row with weights.
+macro_rules! weighted_row {
+    ($name:ident = $body:expr) => {
+        #[allow(clippy::redundant_closure)]
+        pub(super) fn $name(values: &[f32], weights: &[f32], out: &mut [u8]) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2(values: &[f32], weights: &[f32], out: &mut [u8]) {
+                    ($body)(values, weights, out)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor was just found to have AVX2.
+                    return unsafe { avx2(values, weights, out) };
+                }
+            }
+            ($body)(values, weights, out)
+        }
+    };
+}
+pub(super) use weighted_row;
+
 row! { f32_row = |values, out| each(values, out, |x| x.to_le_bytes()) }
 row! { f16_row = |values, out| each(values, out, |x| f32_to_f16(x).to_le_bytes()) }
 row! { bf16_row = |values, out| each(values, out, |x| f32_to_bf16(x).to_le_bytes()) }
@@ -93,6 +130,20 @@ pub(super) fn each_block<B: Block, const N: usize>(values: &[f32], out: &mut [u8
     const { assert!(N == B::FORMAT.block_len()) };
     for (out, values) in blocks_mut(out).iter_mut().zip(values.as_chunks().0) {
         *out = encode(values);
+    }
+}
+
+#[inline(always)]
+pub(super) fn each_weighted<B: Block, const N: usize>(
+    values: &[f32],
+    weights: &[f32],
+    out: &mut [u8],
+    encode: impl Fn(&[f32; N], &[f32]) -> B,
+) {
+    const { assert!(N == B::FORMAT.block_len()) };
+    let parts = values.as_chunks().0.iter().zip(weights.chunks_exact(N));
+    for (out, (values, weights)) in blocks_mut(out).iter_mut().zip(parts) {
+        *out = encode(values, weights);
     }
 }
 
@@ -158,20 +209,76 @@ fn extent<const N: usize>(values: &[f32; N], limit: f32) -> Option<(f32, f32)> {
     (bits <= limit.to_bits() as i32).then_some((low, high))
 }
 
-/// For each candidate `k`, with `q = round(k·value)` within `low..=high`: the sums of value·q and of q².
+/// How much the error of each value counts.
+pub(super) trait Weights: Copy {
+    /// Whether they differ.
+    const DIFFER: bool;
+    /// The weight of value `i`.
+    fn of(self, i: usize) -> f32;
+    /// Those of `len` values from `from` on.
+    fn part(self, from: usize, len: usize) -> Self;
+    /// Their sum over the first `n` values.
+    fn total(self, n: usize) -> f32;
+}
+
+/// All errors count the same.
+#[derive(Clone, Copy)]
+pub(super) struct Equal;
+
+impl Weights for Equal {
+    const DIFFER: bool = false;
+
+    #[inline(always)]
+    fn of(self, _: usize) -> f32 {
+        1.0
+    }
+
+    #[inline(always)]
+    fn part(self, _: usize, _: usize) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn total(self, n: usize) -> f32 {
+        n as f32
+    }
+}
+
+impl Weights for &[f32] {
+    const DIFFER: bool = true;
+
+    #[inline(always)]
+    fn of(self, i: usize) -> f32 {
+        self[i]
+    }
+
+    #[inline(always)]
+    fn part(self, from: usize, len: usize) -> Self {
+        &self[from..from + len]
+    }
+
+    #[inline(always)]
+    fn total(self, n: usize) -> f32 {
+        self[..n].iter().sum()
+    }
+}
+
+/// For each candidate `k`, with `q = round(k·value)` within `low..=high`: the sums of value·q and of q², weighted.
 #[inline(always)]
 pub(super) fn sums<const N: usize, const L: usize>(
     values: &[f32; N],
+    weights: impl Weights,
     k: &[f32; L],
     low: f32,
     high: f32,
 ) -> [[f32; L]; 2] {
     let (mut vq, mut qq) = ([0.0; L], [0.0; L]);
-    for &v in values {
+    for (i, &v) in values.iter().enumerate() {
+        let w = weights.of(i);
         for c in 0..L {
             let q = round(clamp(v * k[c], low, high));
-            vq[c] += v * q;
-            qq[c] += q * q;
+            vq[c] += w * (v * q);
+            qq[c] += w * (q * q);
         }
     }
     [vq, qq]
@@ -192,28 +299,29 @@ const RANGES: [[f32; 16]; 2] = {
     ranges
 };
 
-/// For each candidate range, with `q` the values' codes: the sums of q, of q² and of value·q.
+/// For each candidate range, with `q` the values' codes: the sums of q, of q² and of value·q, weighted.
 #[inline(always)]
-pub(super) fn range_sums(values: &[f32; 32]) -> [[f32; 16]; 3] {
+pub(super) fn range_sums(values: &[f32; 32], weights: impl Weights) -> [[f32; 16]; 3] {
     let (mut sq, mut qq, mut vq) = ([0.0; 16], [0.0; 16], [0.0; 16]);
-    for &v in values {
+    for (i, &v) in values.iter().enumerate() {
+        let w = weights.of(i);
         for c in 0..16 {
             let q = round(clamp(v * RANGES[0][c] + RANGES[1][c], 0.0, 15.0));
-            sq[c] += q;
-            qq[c] += q * q;
-            vq[c] += v * q;
+            sq[c] += w * q;
+            qq[c] += w * (q * q);
+            vq[c] += w * (v * q);
         }
     }
     [sq, qq, vq]
 }
 
-/// A sum in eight lanes: one order on every machine.
+/// A weighted sum in eight lanes: one order on every machine.
 #[inline(always)]
-pub(super) fn sum<const N: usize>(values: &[f32; N], term: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum<const N: usize>(values: &[f32; N], weights: impl Weights, term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; 8];
-    for part in values.as_chunks::<8>().0 {
+    for (at, part) in values.as_chunks::<8>().0.iter().enumerate() {
         for i in 0..8 {
-            lanes[i] += term(part[i]);
+            lanes[i] += weights.of(8 * at + i) * term(part[i]);
         }
     }
     lanes.into_iter().sum()
@@ -254,11 +362,11 @@ mod tests {
             })
             .collect();
         let baselines: [(Format, Encoder); 5] = [
-            (Format::Q8_0, |values, out| each_block(values, out, quantize_32::q8_0)),
-            (Format::Q4_0, |values, out| each_block(values, out, quantize_32::q4_0)),
-            (Format::Q4_1, |values, out| each_block(values, out, quantize_32::q4_1)),
-            (Format::Q4K, |values, out| each_block(values, out, quantize_256::q4_k)),
-            (Format::Q6K, |values, out| each_block(values, out, quantize_256::q6_k)),
+            (Format::Q8_0, |values, out| each_block(values, out, |b| quantize_32::q8_0(b, Equal))),
+            (Format::Q4_0, |values, out| each_block(values, out, |b| quantize_32::q4_0(b, Equal))),
+            (Format::Q4_1, |values, out| each_block(values, out, |b| quantize_32::q4_1(b, Equal))),
+            (Format::Q4K, |values, out| each_block(values, out, |b| quantize_256::q4_k(b, Equal))),
+            (Format::Q6K, |values, out| each_block(values, out, |b| quantize_256::q6_k(b, Equal))),
         ];
         for (format, baseline) in baselines {
             let mut bytes = vec![0; format.row_bytes(values.len()).expect("whole blocks")];

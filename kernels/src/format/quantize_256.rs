@@ -5,25 +5,25 @@
 
 use super::block::{Q4K, Q6K, pack_scales_minima};
 use super::float::F16_MAX;
-use super::quantize::{
-    clamp, code, each_block, prepare, range_sums, round, row, sum, sums, to_scale, to_scale_reaching,
-};
+use super::quantize::{Equal, Weights, clamp, code, each_block, each_weighted, prepare, range_sums, round, row};
+use super::quantize::{sum, sums, to_scale, to_scale_reaching, weighted_row};
 
-row! { q6_k_row = |values, out| each_block(values, out, |block| q6_k(block)) }
+row! { q6_k_row = |values, out| each_block(values, out, |block| q6_k(block, Equal)) }
+weighted_row! { q6_k_weighted = |values, weights, out| each_weighted(values, weights, out, |block, weights| q6_k(block, weights)) }
 
 /// How many codes the largest magnitude of a group of Q6_K is to span, with the sign of the 32 negative ones.
 const SPANS: [f32; 8] = [29.6, 30.2, 30.8, 31.4, 32.0, 32.6, 33.2, 33.8];
 
 #[inline(always)]
-pub(super) fn q6_k(values: &[f32; 256]) -> Q6K {
+pub(super) fn q6_k(values: &[f32; 256], weights: impl Weights) -> Q6K {
     let mut room = [0.0; 256];
     let (values, ..) = prepare(values, 32.0 * 128.0 * F16_MAX, &mut room);
     let groups = values.as_chunks::<16>().0;
 
     let mut ideal = [0.0; 16];
     let mut widest = 0.0_f32;
-    for (ideal, group) in ideal.iter_mut().zip(groups) {
-        *ideal = q6_k_scale(group);
+    for (g, (ideal, group)) in ideal.iter_mut().zip(groups).enumerate() {
+        *ideal = q6_k_scale(group, weights.part(16 * g, 16));
         if ideal.abs() > widest.abs() {
             widest = *ideal;
         }
@@ -40,7 +40,7 @@ pub(super) fn q6_k(values: &[f32; 256]) -> Q6K {
             let integer = clamp(near + step, -128.0, 127.0);
             let scale = scale * integer;
             let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
-            let error = sum(group, |x| {
+            let error = sum(group, weights.part(16 * g, 16), |x| {
                 let miss = x - scale * round(clamp(x * inverse, -32.0, 31.0));
                 miss * miss
             });
@@ -58,14 +58,14 @@ pub(super) fn q6_k(values: &[f32; 256]) -> Q6K {
 
 /// The scale of the least squared error, were it stored exactly.
 #[inline(always)]
-fn q6_k_scale(group: &[f32; 16]) -> f32 {
+fn q6_k_scale(group: &[f32; 16], weights: impl Weights) -> f32 {
     let peak = group.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { -x } else { peak });
     if peak.abs() < f32::MIN_POSITIVE {
         return 0.0;
     }
     let inverse = 1.0 / peak;
     let normal = group.map(|x| x * inverse);
-    let [vq, qq] = sums(&normal, &SPANS, -32.0, 31.0);
+    let [vq, qq] = sums(&normal, weights, &SPANS, -32.0, 31.0);
     let mut best = 0;
     for c in 1..8 {
         // The error is Σv² − (Σvq)² / Σq².
@@ -73,18 +73,20 @@ fn q6_k_scale(group: &[f32; 16]) -> f32 {
             best = c;
         }
     }
-    vq[best] / qq[best] * peak
+    // Where nothing counts, anything will do.
+    if qq[best] > 0.0 { vq[best] / qq[best] * peak } else { 0.0 }
 }
 
-row! { q4_k_row = |values, out| each_block(values, out, |block| q4_k(block)) }
+row! { q4_k_row = |values, out| each_block(values, out, |block| q4_k(block, Equal)) }
+weighted_row! { q4_k_weighted = |values, weights, out| each_weighted(values, weights, out, |block, weights| q4_k(block, weights)) }
 
 #[inline(always)]
-pub(super) fn q4_k(values: &[f32; 256]) -> Q4K {
+pub(super) fn q4_k(values: &[f32; 256], weights: impl Weights) -> Q4K {
     let mut room = [0.0; 256];
     let (values, ..) = prepare(values, 63.0 * F16_MAX, &mut room);
     let groups = values.as_chunks::<32>().0;
 
-    let ideal = std::array::from_fn::<_, 8, _>(|g| q4_k_scale(&groups[g]));
+    let ideal = std::array::from_fn::<_, 8, _>(|g| q4_k_scale(&groups[g], weights.part(32 * g, 32)));
     let widest = ideal.iter().fold([0.0_f32; 2], |most, ideal| [most[0].max(ideal[0]), most[1].max(ideal[1])]);
     let mut d = to_scale_reaching(widest[0] / 63.0, 63.0);
     let mut dmin = to_scale_reaching(widest[1] / 63.0, 63.0);
@@ -97,13 +99,13 @@ pub(super) fn q4_k(values: &[f32; 256]) -> Q4K {
         for step in 0..9 {
             let scale = clamp(near[0] + [0.0, -1.0, 1.0][step / 3], 0.0, 63.0);
             let minimum = clamp(near[1] + [0.0, -1.0, 1.0][step % 3], 0.0, 63.0);
-            let error = q4_k_error(&groups[g], d.1 * scale, dmin.1 * minimum);
+            let error = q4_k_error(&groups[g], weights.part(32 * g, 32), d.1 * scale, dmin.1 * minimum);
             if error < best {
                 (best, scales[g], minima[g]) = (error, scale, minimum);
             }
         }
     }
-    refine(groups, &scales, &minima, &mut d, &mut dmin);
+    refine(groups, weights, &scales, &minima, &mut d, &mut dmin);
 
     let mut qs = [0; 128];
     for (g, group) in groups.iter().enumerate() {
@@ -123,7 +125,7 @@ pub(super) fn q4_k(values: &[f32; 256]) -> Q4K {
 
 /// Scale and minimum (how far below zero codes begin) of the least squared error, were they stored exactly.
 #[inline(always)]
-fn q4_k_scale(group: &[f32; 32]) -> [f32; 2] {
+fn q4_k_scale(group: &[f32; 32], weights: impl Weights) -> [f32; 2] {
     // Codes begin at or below zero: a minimum has no sign.
     let low = group.iter().fold(0.0_f32, |low, &x| if x < low { x } else { low });
     let high = group.iter().fold(0.0_f32, |high, &x| if x > high { x } else { high });
@@ -133,20 +135,19 @@ fn q4_k_scale(group: &[f32; 32]) -> [f32; 2] {
     }
     let inverse = 1.0 / half;
     let normal = group.map(|x| (x - middle) * inverse);
-    let sv = sum(&normal, |v| v);
-    let [sq, qq, vq] = range_sums(&normal);
+    let (n, sv) = (weights.total(32), sum(&normal, weights, |v| v));
+    let [sq, qq, vq] = range_sums(&normal, weights);
     let zero = -middle * inverse;
     // Where all codes are the same (then no candidate has an error that is a number), the whole range.
     let mut best = (f32::INFINITY, 2.0 / 15.0, -1.0);
     for c in 0..16 {
-        let mut scale = (32.0 * vq[c] - sv * sq[c]) / (32.0 * qq[c] - sq[c] * sq[c]);
-        let mut minimum = (sv - scale * sq[c]) / 32.0;
+        let mut scale = (n * vq[c] - sv * sq[c]) / (n * qq[c] - sq[c] * sq[c]);
+        let mut minimum = (sv - scale * sq[c]) / n;
         if minimum > zero {
             minimum = zero;
             scale = (vq[c] - zero * sq[c]) / qq[c];
         }
-        let error =
-            scale * (scale * qq[c] - 2.0 * vq[c] + 2.0 * minimum * sq[c]) + minimum * (32.0 * minimum - 2.0 * sv);
+        let error = scale * (scale * qq[c] - 2.0 * vq[c] + 2.0 * minimum * sq[c]) + minimum * (n * minimum - 2.0 * sv);
         if error < best.0 {
             best = (error, scale, minimum);
         }
@@ -155,9 +156,9 @@ fn q4_k_scale(group: &[f32; 32]) -> [f32; 2] {
 }
 
 #[inline(always)]
-fn q4_k_error(group: &[f32; 32], scale: f32, minimum: f32) -> f32 {
+fn q4_k_error(group: &[f32; 32], weights: impl Weights, scale: f32, minimum: f32) -> f32 {
     let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
-    sum(group, |x| {
+    sum(group, weights, |x| {
         let miss = x - (scale * round(clamp((x + minimum) * inverse, 0.0, 15.0)) - minimum);
         miss * miss
     })
@@ -166,19 +167,27 @@ fn q4_k_error(group: &[f32; 32], scale: f32, minimum: f32) -> f32 {
 /// The super-block's two scales once more, by least squares over all its values with their codes as they are; kept if
 /// the error is smaller.
 #[inline(always)]
-fn refine(groups: &[[f32; 32]], scales: &[f32; 8], minima: &[f32; 8], d: &mut (u16, f32), dmin: &mut (u16, f32)) {
+fn refine(
+    groups: &[[f32; 32]],
+    weights: impl Weights,
+    scales: &[f32; 8],
+    minima: &[f32; 8],
+    d: &mut (u16, f32),
+    dmin: &mut (u16, f32),
+) {
     // x ≈ d·u − dmin·w, with u = scale·q and w = minimum.
     let (mut uu, mut uw, mut ww, mut xu, mut xw) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (g, group) in groups.iter().enumerate() {
         let (scale, minimum) = (d.1 * scales[g], dmin.1 * minima[g]);
         let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
         let q = |x: f32| round(clamp((x + minimum) * inverse, 0.0, 15.0));
-        let sq = sum(group, q);
-        uu += scales[g] * scales[g] * sum(group, |x| q(x) * q(x));
+        let weights = weights.part(32 * g, 32);
+        let sq = sum(group, weights, q);
+        uu += scales[g] * scales[g] * sum(group, weights, |x| q(x) * q(x));
         uw += scales[g] * minima[g] * sq;
-        ww += 32.0 * minima[g] * minima[g];
-        xu += scales[g] * sum(group, |x| x * q(x));
-        xw += minima[g] * sum(group, |x| x);
+        ww += weights.total(32) * minima[g] * minima[g];
+        xu += scales[g] * sum(group, weights, |x| x * q(x));
+        xw += minima[g] * sum(group, weights, |x| x);
     }
     let determinant = uu * ww - uw * uw;
     let (better, lower) = if determinant > 1e-6 * uu * ww {
@@ -189,8 +198,9 @@ fn refine(groups: &[[f32; 32]], scales: &[f32; 8], minima: &[f32; 8], d: &mut (u
         return;
     };
     let (better, lower) = (to_scale(better), to_scale(lower));
-    let error =
-        |d: f32, dmin: f32| -> f32 { (0..8).map(|g| q4_k_error(&groups[g], d * scales[g], dmin * minima[g])).sum() };
+    let error = |d: f32, dmin: f32| -> f32 {
+        (0..8).map(|g| q4_k_error(&groups[g], weights.part(32 * g, 32), d * scales[g], dmin * minima[g])).sum()
+    };
     if error(better.1, lower.1) < error(d.1, dmin.1) {
         (*d, *dmin) = (better, lower);
     }

@@ -2,6 +2,7 @@
 //! (`scripts/golden_formats.py`), odd values, odd lengths, whole tensors.
 
 mod conversions;
+mod weighted;
 
 use nano_kernels::format::{dequantize_row, quantize_row};
 use nano_kernels::{Error, Format};

@@ -6,11 +6,12 @@ pub mod hf;
 pub mod hub;
 pub mod lora;
 mod map;
+pub mod mlc;
 mod packed;
 mod sniff;
 mod tensors;
 
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,10 @@ pub trait Checkpoint: Send + Sync {
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;
+    /// The same as the keys of a GGUF file, for an embedding of `rows`.
+    fn gguf_vocab(&self, _rows: usize) -> Result<GgufVocab> {
+        Err(Error::file(self.path(), "has no tokenizer that could be written"))
+    }
     /// The model's own chat template (Jinja), if it has one.
     fn chat_template(&self) -> Result<Option<String>>;
 }
@@ -81,8 +86,8 @@ pub struct TensorInfo {
     pub bytes: usize,
 }
 
-/// Opens a model: a GGUF file (of a split one, any part), a Hugging Face folder, or a folder that holds just one GGUF
-/// model.
+/// Opens a model: a GGUF file (of a split one, any part), a Hugging Face folder, a folder of MLC's, or a folder that holds
+/// just one GGUF model.
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     let path = &normal(path);
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot be examined", e))?;
@@ -91,6 +96,9 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     }
     let ggufs = gguf::split::models(&files_ending(path, ".gguf")?, |p| file_name(p));
     let has_config = path.join("config.json").is_file();
+    if !has_config && path.join(mlc::CONFIG).is_file() {
+        return Ok(Box::new(mlc::Mlc::open(path)?));
+    }
     match &ggufs[..] {
         // A GGUF repository often carries a config.json beside its one file; it is no Hugging Face folder without
         // weights.

@@ -12,6 +12,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What is wrong where quants make a tensor that is there anyway.
+pub(super) const TWICE: &str = "is there twice: as it is, and as quants with scales";
+
 /// Tensors by name, over one or several files.
 #[derive(Debug, Default)]
 pub(super) struct Tensors {
@@ -62,7 +65,7 @@ impl Tensors {
     pub(super) fn add_packed(&mut self, name: String, packed: Packed) -> Result<()> {
         let path = self.path(packed.quants.file);
         let info = packed.check().map_err(|why| Error::tensor(path, &name, why))?;
-        let twice = Error::tensor(path, &name, "is there twice: as it is, and as quants with scales");
+        let twice = Error::tensor(path, &name, TWICE);
         if self.hold(name, Held::Packed(Box::new(packed), info)) { Ok(()) } else { Err(twice) }
     }
 
@@ -130,8 +133,8 @@ impl Tensors {
         let all = self.rounded.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((first, _)) = all.first_key_value() else { return Vec::new() };
         let (n, count) = (all.values().sum::<usize>(), all.len());
-        let of = if count == 1 { format!("tensor {first}") } else { format!("{count} tensors, {first} first") };
-        vec![format!("{n} scales of {of}, are held as float16 and had to be rounded to it")]
+        let of = if count == 1 { format!("tensor {first}") } else { format!("{count} tensors ({first} first)") };
+        vec![format!("{n} scales of {of} were rounded to float16, in which scales are held")]
     }
 
     /// Where a tensor's bytes lie.

@@ -1,32 +1,33 @@
 //! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
 
+use super::plan::Tally;
 use super::{Loader, piece, target};
 use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Quantization, Result};
+use crate::{Checkpoint, Result, TensorInfo};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
-struct Matrix {
-    alone: Role,
-    stack: Role,
+pub struct Matrix {
+    pub alone: Role,
+    pub stack: Role,
     pair: Option<(Role, usize)>,
 }
 
-const MATRICES: [Matrix; 3] = [
+pub const MATRICES: [Matrix; 3] = [
     Matrix { alone: Role::ExpertGate, stack: Role::ExpertGates, pair: Some((Role::ExpertGateUps, 0)) },
     Matrix { alone: Role::ExpertUp, stack: Role::ExpertUps, pair: Some((Role::ExpertGateUps, 1)) },
     Matrix { alone: Role::ExpertDown, stack: Role::ExpertDowns, pair: None },
 ];
 
 /// Where a matrix of an expert lies: one of equal pieces of a tensor.
-struct Source {
-    role: Role,
-    name: String,
-    piece: usize,
-    pieces: usize,
+pub struct Source {
+    pub role: Role,
+    pub name: String,
+    pub piece: usize,
+    pub pieces: usize,
 }
 
 /// Rows and columns of a role's weight.
@@ -52,28 +53,34 @@ pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
     }
 }
 
-/// Bytes that the experts of a layer take.
-pub fn bytes<B: Backend>(
-    checkpoint: &dyn Checkpoint,
-    spec: &Spec,
-    quantization: Option<Quantization>,
-    layer: usize,
-) -> Result<u64> {
+/// Adds the experts of a layer to what loading holds.
+pub fn tally<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, tally: &mut Tally<B>) -> Result<()> {
     let count = spec.experts.unwrap_or_default().count;
-    let mut bytes = 0;
-    for matrix in &MATRICES {
-        for expert in 0..count {
-            let from = source(checkpoint, spec, layer, matrix, expert)?;
-            let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
-            let format = target::<B>(info, quantization, from.role);
-            bytes += B::weight_bytes(format, info.rows / from.pieces, info.cols) as u64;
+    for expert in 0..count {
+        for matrices in [&MATRICES[..2], &MATRICES[2..]] {
+            for matrix in matrices {
+                let from = source(checkpoint, spec, layer, matrix, expert)?;
+                let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
+                if from.piece == 0 {
+                    tally.scan(info);
+                }
+                let (rows, bytes) = (info.rows / from.pieces, info.bytes / from.pieces);
+                tally.part(TensorInfo { rows, bytes, ..info }, from.role, 1);
+            }
+            tally.pack();
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Finds a matrix of an expert.
-fn source(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, matrix: &Matrix, expert: usize) -> Result<Source> {
+pub fn source(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    layer: usize,
+    matrix: &Matrix,
+    expert: usize,
+) -> Result<Source> {
     let Matrix { alone, stack, pair } = *matrix;
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {
@@ -129,7 +136,6 @@ impl<'a, B: Backend> Loader<'a, B> {
         let mut parts: Vec<HostTensor<'a>> = Vec::new();
         for Source { role, name, piece: number, pieces } in sources {
             let checkpoint: &'a dyn Checkpoint = self.checkpoint;
-            let threads = self.options.threads;
             let missing = || crate::arch::missing(checkpoint, name);
             let shape = crate::shapes::shape(self.spec, *role);
             let tensor = match self.used.contains(name) {
@@ -137,13 +143,17 @@ impl<'a, B: Backend> Loader<'a, B> {
                 false => self.take(name, shape)?,
             };
             let tensor = tensor.ok_or_else(missing)?;
+            if *pieces > 1 {
+                // It was looked through as a whole; from here one expert's piece at a time is read.
+                checkpoint.release(name);
+            }
             let info = checkpoint.info(name).ok_or_else(missing)?;
             let to = match *number {
                 0 => self.note(info, *role),
-                _ => target::<B>(info, self.options.quantization, *role),
+                _ => target::<B>(info, self.options, *role),
             };
             let part = if *pieces == 1 { tensor } else { piece(&tensor, *number, *pieces) };
-            parts.push(if to == part.format { part } else { part.convert(to, threads)? });
+            parts.push(self.converted(part, to, name)?);
             if *pieces > 1 && !open.contains(name) {
                 open.push(name.clone());
             }
@@ -152,7 +162,9 @@ impl<'a, B: Backend> Loader<'a, B> {
         self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
-        sources.iter().filter(|source| source.pieces == 1).for_each(|source| self.done(&source.name));
+        for Source { name, pieces, .. } in sources {
+            if *pieces == 1 { self.done(name) } else { self.checkpoint.release(name) }
+        }
         Ok(weight)
     }
 }

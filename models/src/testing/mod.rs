@@ -14,8 +14,9 @@ mod parrot;
 mod parrot_vocab;
 mod tiny;
 
+pub use crate::checkpoint::gguf::GgufValue;
 pub use folder::{Folder, RawTensor, TempDir, raw_safetensors, safetensors};
-pub use gguf::{GgufValue, GgufWriter};
+pub use gguf::GgufWriter;
 pub use parrot::Parrot;
 pub use tiny::Tiny;
 

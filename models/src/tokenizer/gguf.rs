@@ -1,6 +1,6 @@
 //! Tokenizers from the vocabulary of a GGUF file. llama.cpp defines what its keys mean.
 
-mod pre;
+pub(super) mod pre;
 
 use super::added::Added;
 use super::bpe::BpeParts;

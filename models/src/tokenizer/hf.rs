@@ -69,13 +69,13 @@ pub(super) fn build(vocab: HfVocab) -> Result<Inner> {
 }
 
 /// All tokens by id, and the added ones.
-struct Table {
-    tokens: Vec<(Box<str>, Kind)>,
-    added: Vec<Added>,
+pub(super) struct Table {
+    pub tokens: Vec<(Box<str>, Kind)>,
+    pub added: Vec<Added>,
 }
 
 impl Table {
-    fn new(file: &File, config: &Value) -> Result<Self, String> {
+    pub fn new(file: &File, config: &Value) -> Result<Self, String> {
         let vocab: Vec<(&str, u32)> = match &file.model.vocab {
             Vocab::Ids(ids) => ids.iter().map(|(text, id)| (text.as_str(), *id)).collect(),
             Vocab::Scores(scores) => scores.iter().map(|(text, _)| text.as_str()).zip(0..).collect(),

@@ -22,6 +22,7 @@ mod pieces;
 mod spm;
 mod stages;
 mod stop;
+mod to_gguf;
 
 pub use detokenize::Detokenizer;
 pub use gguf::GgufVocab;

@@ -2,6 +2,10 @@
 //! one clear error.
 
 mod errors;
+mod goldens;
+mod mlc;
+#[path = "../session/mod.rs"]
+mod session;
 mod weights;
 
 use nano_kernels::{Format, Group};

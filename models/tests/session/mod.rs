@@ -36,7 +36,7 @@ impl<B: Backend> Session<B> {
         kv: KvFormat,
     ) -> Session<B> {
         let spec = for_its_context(Spec::read(checkpoint).unwrap(), checkpoint.path());
-        let options = LoadOptions { quantization, rows: ROWS, logits_rows: ROWS, threads: 2 };
+        let options = LoadOptions { quantization, head: None, rows: ROWS, logits_rows: ROWS, threads: 2 };
         let decoder = Decoder::load(checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap();
         let kv = backend.pages(spec.page_layout(ROWS / PAGE_ROWS, kv)).unwrap();
         Session { backend, decoder, kv, fed: 0 }
@@ -87,6 +87,7 @@ pub fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
 }
 
+#[allow(dead_code)]
 pub fn argmax(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, x) in logits.iter().enumerate() {

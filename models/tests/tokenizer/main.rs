@@ -4,6 +4,7 @@ mod control;
 mod detokenize;
 mod golden;
 mod hostile;
+mod to_gguf;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use nano_models::{GgufVocab, HfVocab, Tokenizer};

@@ -2,7 +2,7 @@
 
 use crate::ModelInfo;
 use nano_kernels::KvFormat;
-use nano_models::Quantization;
+use nano_models::{LoadOptions, Quantization};
 use nano_templates::Template;
 use serde::{Deserialize, Serialize};
 
@@ -25,14 +25,14 @@ impl Identity {
     pub(crate) fn new(
         info: &ModelInfo,
         weights: String,
-        quantization: Option<Quantization>,
+        quantization: String,
         kv: KvFormat,
         template: Option<&Template>,
     ) -> Self {
         Self {
             model: info.name.clone(),
             weights,
-            quantization: quantization.map_or("none", Quantization::name).to_owned(),
+            quantization,
             kv_format: match kv {
                 KvFormat::F32 => "f32",
                 KvFormat::F16 => "f16",
@@ -41,6 +41,12 @@ impl Identity {
             .to_owned(),
             template: template.map_or_else(|| "none".to_owned(), described),
         }
+    }
+
+    /// How weights are quantized while loading, in words.
+    pub(crate) fn quantization(load: &LoadOptions) -> String {
+        let all = load.quantization.map_or("none", Quantization::name);
+        load.head.map_or_else(|| all.to_owned(), |head| format!("{all} and head {}", head.name()))
     }
 
     /// The same with another template.
@@ -79,7 +85,7 @@ mod tests {
     fn identity() -> Identity {
         let template = Template::builtin(Template::builtin_names()[0]);
         let info = ModelInfo { name: "small".into(), ..ModelInfo::default() };
-        Identity::new(&info, "abc".into(), Some(Quantization::Q4F16), KvFormat::F16, template.as_ref())
+        Identity::new(&info, "abc".into(), "q4f16".into(), KvFormat::F16, template.as_ref())
     }
 
     #[test]
@@ -107,7 +113,7 @@ mod tests {
         let info = ModelInfo::default();
         let of = |source| {
             let template = Template::jinja("the model's own", source).unwrap();
-            Identity::new(&info, String::new(), None, KvFormat::Q8, Some(&template))
+            Identity::new(&info, String::new(), "none".into(), KvFormat::Q8, Some(&template))
         };
         let one = of("{{ messages[0].content }}");
         assert_eq!(one, of("{{ messages[0].content }}"));

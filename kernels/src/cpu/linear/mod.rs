@@ -53,6 +53,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Bytes of one for blocks of `cols` inputs.
+    pub fn bytes(cols: usize) -> usize {
+        let groups = cols.div_ceil(GROUP);
+        2 * groups * (8 * LINE + 2 * LANES * size_of::<f32>())
+    }
+
     /// Makes room for blocks of `cols` inputs; allocates only when it must grow.
     pub fn reserve(&mut self, cols: usize) {
         let groups = cols.div_ceil(GROUP);

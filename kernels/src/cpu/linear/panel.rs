@@ -21,6 +21,12 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// Bytes of one for `rows` rows of `cols` values.
+    pub fn bytes(rows: usize, cols: usize) -> usize {
+        let tiles = rows.next_multiple_of(TILE_ROWS);
+        tiles * (cols * size_of::<f32>() + cols.div_ceil(GROUP) * (GROUP + 4 * size_of::<f32>()))
+    }
+
     /// Makes room for `rows` rows of `cols` values; allocates only when it must grow.
     pub fn reserve(&mut self, rows: usize, cols: usize) {
         let tiles = rows.div_ceil(TILE_ROWS) * TILE_ROWS;

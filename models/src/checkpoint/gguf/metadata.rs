@@ -1,6 +1,7 @@
 //! The metadata of an open GGUF file: values by key, lists decoded when they are asked for.
 
-use super::value::{Array, Cursor, Fault, Value};
+use super::value::{Array, Cursor, Fault, Kind, Value};
+use super::write::GgufValue;
 use crate::checkpoint::map::Map;
 use crate::config::Item;
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ impl Metadata {
     }
 
     /// The elements of a list of this metadata, decoded one by one.
-    pub(crate) fn values(&self, array: &Array) -> impl Iterator<Item = Result<Value, Fault>> {
+    pub fn values(&self, array: &Array) -> impl Iterator<Item = Result<Value, Fault>> {
         let mut cursor = Cursor::new(&self.map, array.range.start);
         let kind = array.kind;
         (0..array.len).map(move |_| cursor.value(kind))
@@ -47,6 +48,22 @@ impl Metadata {
                 value => put(format!("{value:?}").as_bytes()),
             }
         }
+    }
+
+    /// All values as they lie in the file, in its order: to be written into another.
+    pub(crate) fn raw(&self) -> Result<Vec<(String, GgufValue)>, Fault> {
+        // Magic, version and number of tensors come first.
+        let mut cursor = Cursor::new(&self.map, 16);
+        let entries = cursor.u64()?;
+        let mut out = Vec::new();
+        for _ in 0..entries {
+            let key = cursor.text(u64::MAX)?.to_owned();
+            let number = cursor.u32()?;
+            let (start, kind) = (cursor.at(), Kind::of(number)?);
+            cursor.value(kind)?;
+            out.push((key, GgufValue::Raw(number, self.map[start..cursor.at()].to_vec())));
+        }
+        Ok(out)
     }
 
     pub(crate) fn item(&self, key: &str) -> Option<Item<'_>> {

@@ -8,17 +8,19 @@ pub(super) mod split;
 mod types;
 mod value;
 mod vocab;
+mod write;
 
 pub use header::{Header, TensorEntry, parse};
 pub use metadata::Metadata;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use types::type_number;
 pub use value::{Array, Kind, Value};
+pub use write::GgufValue;
+pub(crate) use write::{Listed, header};
 
 use super::map::Map;
 use super::tensors::{Entry, Tensors};
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,10 +129,14 @@ impl Checkpoint for Gguf {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::from_gguf(self.gguf_vocab(0)?)
+    }
+
+    fn gguf_vocab(&self, _rows: usize) -> Result<GgufVocab> {
         let Some(metadata) = self.config.metadata() else {
             return Err(Error::file(&self.path, "has no metadata"));
         };
-        Tokenizer::from_gguf(vocab::read(&self.path, metadata)?)
+        vocab::read(&self.path, metadata)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {

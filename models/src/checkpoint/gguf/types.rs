@@ -67,7 +67,6 @@ pub(super) fn format(id: u32) -> Result<Format, Fault> {
 }
 
 /// The type number of a format.
-#[cfg(any(test, feature = "testing"))]
 pub(crate) fn type_number(format: Format) -> u32 {
     // Every format stands in the table: a test walks them.
     READABLE.iter().find(|(_, f)| *f == format).map_or(u32::MAX, |(n, _)| *n)

@@ -69,6 +69,11 @@ impl Kind {
         Kind::F64,
     ];
 
+    /// The type of a number.
+    pub(super) fn of(id: u32) -> Result<Kind, Fault> {
+        Kind::ALL.get(id as usize).copied().ok_or_else(|| format!("a value of unknown type {id}"))
+    }
+
     /// Bytes of one value, or the fewest that one takes.
     fn least_bytes(self) -> u64 {
         match self {
@@ -145,8 +150,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn kind(&mut self) -> Result<Kind, Fault> {
-        let id = self.u32()?;
-        Kind::ALL.get(id as usize).copied().ok_or_else(|| format!("a value of unknown type {id}"))
+        Kind::of(self.u32()?)
     }
 
     pub(super) fn value(&mut self, kind: Kind) -> Result<Value, Fault> {

@@ -14,10 +14,10 @@ pub use safetensors::{ShardTensor, Stored, parse_shard};
 pub use torch::parse_torch;
 
 use super::map::Map;
-use super::tensors::{Entry, Tensors};
+use super::tensors::{Entry, TWICE, Tensors};
 use super::{Checkpoint, Container, TensorInfo, files_ending};
 use crate::tokenizer::HfVocab;
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
 use quantized::Method;
 use serde_json::Value;
@@ -61,11 +61,6 @@ impl HuggingFace {
         let config = Config::from_json(&file, nested.unwrap_or(json))?;
         let quantized = method.map(|method| method.to_string());
         Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out })
-    }
-
-    /// A JSON companion of the model, if it is there.
-    fn json(&self, name: &str) -> Result<Option<Value>> {
-        read_json(&self.path.join(name))
     }
 
     /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
@@ -131,30 +126,44 @@ impl Checkpoint for HuggingFace {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.path.join("tokenizer.json");
-        let Some(json) = read_bytes(&path)? else {
-            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
-            return Err(Error::file(&self.path, why));
-        };
-        let config = self.json("tokenizer_config.json")?;
-        Tokenizer::from_hf(HfVocab { path, json, config, stop: self.stop()? })
+        Tokenizer::from_hf(vocab(&self.path, self.stop()?)?)
+    }
+
+    fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
+        vocab(&self.path, self.stop()?)?.to_gguf(rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {
-        let path = self.path.join("chat_template.jinja");
-        if let Some(bytes) = read_bytes(&path)? {
-            return String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not UTF-8"));
-        }
-        for name in ["tokenizer_config.json", "chat_template.json"] {
-            let path = self.path.join(name);
-            if let Some(json) = read_json(&path)?
-                && let Some(template) = template_of(&path, json)?
-            {
-                return Ok(Some(template));
-            }
-        }
-        Ok(None)
+        chat_template(&self.path)
     }
+}
+
+/// The files of a folder that make its tokenizer.
+pub(super) fn vocab(folder: &Path, stop: Vec<u32>) -> Result<HfVocab> {
+    let path = folder.join("tokenizer.json");
+    let Some(json) = read_bytes(&path)? else {
+        let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
+        return Err(Error::file(folder, why));
+    };
+    let config = read_json(&folder.join("tokenizer_config.json"))?;
+    Ok(HfVocab { path, json, config, stop })
+}
+
+/// The chat template of a folder, if it has one.
+pub(super) fn chat_template(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("chat_template.jinja");
+    if let Some(bytes) = read_bytes(&path)? {
+        return String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not UTF-8"));
+    }
+    for name in ["tokenizer_config.json", "chat_template.json"] {
+        let path = folder.join(name);
+        if let Some(json) = read_json(&path)?
+            && let Some(template) = template_of(&path, json)?
+        {
+            return Ok(Some(template));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a whole small file. `None` if it does not exist.
@@ -181,7 +190,8 @@ pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
 }
 
-fn add_eos(path: &Path, json: &Value, stop: &mut Vec<u32>) -> Result<()> {
+/// Adds the tokens of `eos_token_id`, one or many.
+pub(super) fn add_eos(path: &Path, json: &Value, stop: &mut Vec<u32>) -> Result<()> {
     let ids = match json.get("eos_token_id") {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Array(ids)) => ids.as_slice(),
@@ -273,7 +283,8 @@ fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
 fn list(tensors: &mut Tensors, found: Found) -> Result<()> {
     for (name, (file, stored, range)) in found {
         match stored {
-            Stored::Values(info) => _ = tensors.add(name, Entry { info, file, range }),
+            Stored::Values(info) if tensors.add(name.clone(), Entry { info, file, range }) => {}
+            Stored::Values(_) => return Err(Error::tensor(tensors.path(file), &name, TWICE)),
             Stored::Integers { dtype, .. } => {
                 return Err(Error::tensor(tensors.path(file), &name, safetensors::unsupported(dtype)));
             }

@@ -5,7 +5,7 @@ mod adapter;
 mod names;
 
 use super::{Checkpoint, Container, TensorInfo};
-use crate::{Config, Error, Result, Tokenizer};
+use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use adapter::{Adapter, Change};
 use nano_kernels::format::quantize_row;
 use nano_kernels::{Format, HostTensor};
@@ -200,6 +200,10 @@ impl Checkpoint for Merged {
 
     fn tokenizer(&self) -> Result<Tokenizer> {
         self.base.tokenizer()
+    }
+
+    fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
+        self.base.gguf_vocab(rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {

@@ -73,6 +73,29 @@ const PRE: &[Pre] = &[
     },
 ];
 
+/// llama.cpp's names for ways to cut words, one each, of those that take whole words or do not; and whether `said`, the
+/// JSON of a pre-tokenizer, says just that way. The least likely come last.
+pub fn names_of_cuts(whole_words: bool, said: &str) -> impl Iterator<Item = (&'static str, bool)> {
+    let matching = PRE.iter().filter(move |pre| pre.whole_words == whole_words);
+    matching.filter_map(move |pre| Some((*pre.names.first()?, pre.cuts.iter().all(|cut| cut.is_in(said)))))
+}
+
+impl Cut {
+    /// Whether the JSON of a pre-tokenizer says this. Contractions, which come first in a pattern, are spelled in two ways.
+    fn is_in(&self, said: &str) -> bool {
+        match self {
+            Cut::Digits => said.contains("\"Digits\""),
+            Cut::Gpt2 => {
+                said.contains("\"use_regex\":true") || said.contains("\"ByteLevel\"") && !said.contains("use_regex")
+            }
+            Cut::Pattern(pattern) => {
+                let rest = pattern.split_once(")|").map_or(*pattern, |(_, rest)| rest);
+                serde_json::to_string(rest).is_ok_and(|json| said.contains(json.trim_matches('"')))
+            }
+        }
+    }
+}
+
 impl Pre {
     /// The stages that do it.
     pub fn cutters(&self) -> tokenizers::Result<Vec<PreTokenizerWrapper>> {
