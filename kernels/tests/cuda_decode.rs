@@ -6,9 +6,10 @@ mod support;
 
 use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;
-use nano_kernels::cuda::Driver;
 use nano_kernels::cuda::device::Device;
-use nano_kernels::{Act, After, Format, Group, NormKind, Precision};
+use nano_kernels::cuda::{Cuda, Driver, Sizes};
+use nano_kernels::testing::Random;
+use nano_kernels::{Act, After, Backend, Format, Group, HostTensor, Linear, NormKind, Precision, Rows};
 use support::{Case, Numbers, error};
 
 const FORMATS: [Format; 9] = [
@@ -190,7 +191,47 @@ fn norms_of_several_rows_within_the_product() {
     }
 }
 
-/// The same on a machine that does not come from the kernels' source: every kernel, in a few shapes.
+/// Rows of which each has a single one give weights: s (q - z) as f16 has it, whatever the zero point.
+fn rounded_once<D: Driver>(driver: D) {
+    let mut random = Random::new(9);
+    let mut cuda = Cuda::new(driver, Sizes { rows: 12, logits: 8, pages: 1 }).unwrap();
+    for format in [Format::Int4(Group::G32), Format::Int4(Group::G128), Format::Int8(Group::G64)] {
+        let (outputs, cols) = (40, 256);
+        let bytes = random.weight(format, outputs, cols);
+        let tensor = HostTensor::new("w", format, outputs, cols, bytes.into()).unwrap();
+        let values = tensor.to_f32();
+        let linear = Linear { weight: cuda.weight(&[tensor]).unwrap(), bias: None };
+        let mut x = cuda.buf(8, cols, Precision::Half).unwrap();
+        let mut out = cuda.buf(8, outputs, Precision::Full).unwrap();
+        let case = Case::new(format, outputs, cols, 8);
+        for first in (0..cols).step_by(13) {
+            let column = |row: usize| (first + 31 * row) % cols;
+            let ones: Vec<f32> = (0..8 * cols).map(|i| f32::from(i % cols == column(i / cols))).collect();
+            cuda.write(&mut x, &ones).unwrap();
+            cuda.run(&case.step(), None, &mut |c| c.linear(&mut out, &x, None, &linear, After::Store, Rows::All))
+                .unwrap();
+            let found = cuda.read(&out, 8).unwrap();
+            for (i, found) in found.iter().enumerate() {
+                let value = values[i % outputs * cols + column(i / outputs)];
+                // Far from the ends of what f16 can hold.
+                let rounded = half::f16::from_f32(value * 4096.0).to_f32() / 4096.0;
+                assert_eq!(*found, rounded, "{format}: {value} of column {}", column(i / outputs));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_are_rounded_once() {
+    for arch in ARCHES {
+        rounded_once(Emulator::new(Options { arch, ..Options::default() }).unwrap());
+    }
+    for capability in [72, 87] {
+        rounded_once(Interpreter::new(capability).unwrap());
+    }
+}
+
+/// Cases on a machine that does not come from the kernels' source: every kernel, in a few shapes.
 fn agrees<D: Driver>(open: impl Fn() -> D) {
     for format in FORMATS {
         let case = |outputs, cols, rows| Case::new(format, outputs, cols, rows);
@@ -221,7 +262,7 @@ fn the_interpreter_of_the_shipped_ptx_agrees() {
 fn the_device_agrees() {
     match Device::open(0) {
         Ok(device) => {
-            drop(device);
+            rounded_once(device);
             agrees(|| Device::open(0).unwrap());
         }
         Err(error) => println!("skipped: no CUDA device ({error})"),

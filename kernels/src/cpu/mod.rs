@@ -134,11 +134,8 @@ impl Backend for Cpu {
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Weight> {
         let cols = parts.first().map_or(0, |part| part.cols);
         if let Some(odd) = parts.iter().find(|part| part.cols != cols || part.rows == 0) {
-            return Err(shape(
-                &format!("tensor {}", odd.name),
-                format!("{} x {}", odd.rows, odd.cols),
-                format!("{cols} columns"),
-            ));
+            let found = format!("{} x {}", odd.rows, odd.cols);
+            return Err(shape(&format!("tensor {}", odd.name), found, format!("{cols} columns")));
         }
         let order = stacked(parts)?;
         let mut arena = self.arena.borrow_mut();

@@ -208,16 +208,11 @@ impl Packed {
                         *out = d * nibble(&bytes[32..], k) as f32 - m;
                     }
                 }
-                Kind::Int4(_) => {
+                Kind::Int4(_) | Kind::Int8(_) => {
                     let (d, zero) = (f16_at(heads, 2 * lane), f16_at(heads, 32 + 2 * lane));
+                    let byte = |k: usize| bytes[k / 4 * LINE + 4 * lane + k % 4] as i8 as f32;
                     for (k, out) in out.iter_mut().enumerate() {
-                        *out = d * (nibble(bytes, k) as f32 + zero);
-                    }
-                }
-                Kind::Int8(_) => {
-                    let (d, zero) = (f16_at(heads, 2 * lane), f16_at(heads, 32 + 2 * lane));
-                    for (k, out) in out.iter_mut().enumerate() {
-                        *out = d * (bytes[k / 4 * LINE + 4 * lane + k % 4] as i8 as f32 + zero);
+                        *out = d * (if record == 256 { nibble(bytes, k) as f32 } else { byte(k) } + zero);
                     }
                 }
                 _ => {
@@ -325,7 +320,8 @@ fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
                     place(quants, lane, out);
                     if bits == 8 {
                         // Signed, as the products of 8-bit weights have them.
-                        out.chunks_exact_mut(LINE).for_each(|line| flip(&mut line[4 * lane..4 * lane + 4]));
+                        let own = out.chunks_exact_mut(LINE).flat_map(|line| &mut line[4 * lane..4 * lane + 4]);
+                        own.for_each(|byte| *byte ^= 0x80);
                     }
                 }
             }
@@ -338,11 +334,6 @@ fn place(bytes: &[u8], lane: usize, lines: &mut [u8]) {
     for (word, line) in bytes.chunks_exact(4).zip(lines.chunks_exact_mut(LINE)) {
         line[4 * lane..4 * lane + 4].copy_from_slice(word);
     }
-}
-
-/// Takes 128 off unsigned bytes.
-fn flip(bytes: &mut [u8]) {
-    bytes.iter_mut().for_each(|byte| *byte ^= 0x80);
 }
 
 /// The 6-bit scale and minimum of group `j` from the 12 bytes that eight groups share.

@@ -83,7 +83,7 @@ impl Case {
         if self.gather { n + n / 2 } else { n }
     }
 
-    fn step(&self) -> Step {
+    pub fn step(&self) -> Step {
         let row = |i| Row { token: 0, position: i as u32, slot: NO_SLOT, sequence: 0, visible: 0 };
         Step {
             rows: (0..self.inputs()).map(row).collect(),

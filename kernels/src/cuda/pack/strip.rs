@@ -186,7 +186,7 @@ fn scales(format: Format, bytes: &[u8], power: i32, r: usize, out: &mut [u8]) {
         Format::Int4(group) | Format::Int8(group) => {
             for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
                 let (tile, lane) = place(i << group as usize, r);
-                let at = (tile * 128 >> group as usize) + (lane >> group as usize) * 4 + half * 2;
+                let at = ((tile * 128) >> group as usize) + (lane >> group as usize) * 4 + half * 2;
                 set(out, at, f16([block[0], block[1]]) * b);
                 set(out, at + 1, 1024.0 + f32::from(u16::from_le_bytes([block[2], block[3]])));
             }
