@@ -15,14 +15,17 @@ mod pack;
 mod pages;
 mod pick;
 mod prefill;
+mod room;
 mod rope;
 mod step;
+mod store;
 mod weight;
 
 pub use arena::SLAB_BYTES;
 pub use driver::{About, Arg, Driver, Launch, MARKS};
 pub use experts::Mixture;
 pub use pages::Pages;
+use room::{Room, Wants};
 pub use step::{DECODE_ROWS, Sizes};
 pub use weight::Weight;
 
@@ -51,55 +54,6 @@ pub struct Cuda<D: Driver> {
     read: Vec<f32>,
     graphs: HashMap<(u32, step::Shape), D::Graph>,
     recording: bool,
-}
-
-/// What operations need beside their operands; taken before the first step that could need it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Room {
-    /// What it was made for.
-    made: Wants,
-    /// f16 rows x cols: activations as products read them.
-    activations: u64,
-    /// Products that could not be finished in one launch: float32, rows x outputs.
-    products: u64,
-    /// Partial results of split attention and split products.
-    partial: u64,
-    /// Zeros; each operation that counts blocks leaves them zero.
-    counters: u64,
-    /// Which experts rows go through, and in which order: see `experts.rs`.
-    routes: u64,
-    /// What experts make of their rows.
-    mixed: u64,
-}
-
-/// The sizes that [`Room`] must have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Wants {
-    /// Inputs of the widest product.
-    cols: usize,
-    /// Outputs of the widest product whose parts need float32 in between.
-    outputs: usize,
-    /// Bytes of partial results.
-    partial: usize,
-    /// Counters.
-    counters: usize,
-    /// Bytes of routes.
-    routes: usize,
-    /// Bytes of what experts make.
-    mixed: usize,
-}
-
-impl Wants {
-    fn or(self, other: Wants) -> Wants {
-        Wants {
-            cols: self.cols.max(other.cols),
-            outputs: self.outputs.max(other.outputs),
-            partial: self.partial.max(other.partial),
-            counters: self.counters.max(other.counters),
-            routes: self.routes.max(other.routes),
-            mixed: self.mixed.max(other.mixed),
-        }
-    }
 }
 
 /// Marks in the stream.
@@ -184,11 +138,6 @@ impl<D: Driver> Cuda<D> {
         self.arena.borrow_mut().take(&self.driver, bytes, what)
     }
 
-    /// Remembers what an operation will need.
-    fn want(&self, wants: Wants) {
-        self.wants.set(self.wants.get().or(wants));
-    }
-
     /// Fills device memory from `fill`, piece by piece, through the staging memory: `fill(start, bytes)` writes what
     /// belongs at `start`. A piece is a whole number of `unit` bytes.
     fn stream(&self, to: u64, bytes: usize, unit: usize, fill: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
@@ -225,33 +174,6 @@ impl<D: Driver> Cuda<D> {
             self.driver.wait(marks::STAGING[turn])?;
             take(&staging[turn].as_ref()[..n]);
         }
-        Ok(())
-    }
-
-    /// Makes room for what operations have said they need. What was too small stays taken: this happens while loading.
-    fn make_room(&mut self) -> Result<()> {
-        let wants = self.wants.get();
-        if self.room.made == wants {
-            return Ok(());
-        }
-        // Recordings hold the addresses of the room they were made in.
-        self.driver.finish()?;
-        self.graphs.clear();
-        let rows = self.current.sizes().rows;
-        let Room { made, activations, products, partial, counters, routes, mixed } = self.room;
-        let larger = |at: u64, before: usize, now: usize, bytes: usize, what: &str| {
-            if now > before { self.take(bytes, what) } else { Ok(at) }
-        };
-        let (wide, tall) = (2 * rows * wants.cols.next_multiple_of(8), 4 * rows * wants.outputs.next_multiple_of(8));
-        self.room = Room {
-            made: wants,
-            activations: larger(activations, made.cols, wants.cols, wide, "activations")?,
-            products: larger(products, made.outputs, wants.outputs, tall, "products")?,
-            partial: larger(partial, made.partial, wants.partial, wants.partial, "partial results")?,
-            counters: larger(counters, made.counters, wants.counters, 4 * wants.counters, "counters")?,
-            routes: larger(routes, made.routes, wants.routes, wants.routes, "choices of experts")?,
-            mixed: larger(mixed, made.mixed, wants.mixed, wants.mixed, "what experts make")?,
-        };
         Ok(())
     }
 
@@ -293,6 +215,17 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Weight> {
         self.pack(parts)
+    }
+
+    const LAYOUT: Option<&'static str> = Some(store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        self.store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let other = || Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"));
+        self.load(bytes).unwrap_or_else(other)
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
