@@ -19,9 +19,8 @@ pub trait Backend: Send + Sized + 'static {
     type Weight: Send;
     /// The pool of cache pages.
     type Pages: Send;
-
-    /// Why this machine does not run [`experts`](Backend::experts), if it does not.
-    const NO_EXPERTS: Option<&'static str> = None;
+    /// Experts of a layer, ready to be run.
+    type Mixture: Send;
 
     /// What the bytes that [`store_weight`](Backend::store_weight) writes are called, with a number that changes when they do;
     /// `None` where weights are not stored.
@@ -40,6 +39,8 @@ pub trait Backend: Send + Sized + 'static {
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Self::Weight>;
     /// Bytes that [`weight`](Backend::weight) would hold for a part of this format and shape.
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize;
+    /// Experts as [`experts`](Backend::experts) takes them.
+    fn mixture(&self, experts: Experts<Self>) -> Result<Self::Mixture>;
     /// Writes a weight as it lies in memory, so that [`load_weight`](Backend::load_weight) need not repack it.
     fn store_weight(&self, _weight: &Self::Weight, _out: &mut dyn Write) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
@@ -103,7 +104,7 @@ pub trait Backend: Send + Sized + 'static {
         h: &mut Self::Buf,
         norm: Option<&Norm<Self>>,
         logits: &Self::Buf,
-        experts: &Experts<Self>,
+        mixture: &Self::Mixture,
     ) -> Result<()>;
     /// `out after= norm(x)`; `after` is `Store` or `Add`.
     fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;

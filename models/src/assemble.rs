@@ -146,9 +146,10 @@ impl<B: Backend> Assembler<'_, B> {
             },
             Mlp::Sparse { router, up, down, shared } => {
                 let e = self.spec.experts.unwrap_or_default();
+                let experts = Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize };
                 decoder::Mlp::Sparse {
                     router: Linear { weight: router, bias: None },
-                    experts: Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize },
+                    experts: self.backend.mixture(experts)?,
                 }
             }
         })

@@ -3,7 +3,7 @@
 use crate::load::{LoadOptions, Progress};
 use crate::spec::Spec;
 use crate::{Checkpoint, PackedCache, Result};
-use nano_kernels::{After, Attend, Backend, Experts, Linear, Norm, Precision, Rope, Rows};
+use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope, Rows};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(crate) struct Layer<B: Backend> {
 /// The second half of a block.
 pub(crate) enum Mlp<B: Backend> {
     Dense { up: Linear<B>, after: After, down: Linear<B> },
-    Sparse { router: Linear<B>, experts: Experts<B> },
+    Sparse { router: Linear<B>, experts: B::Mixture },
 }
 
 /// Buffers that every step uses again.

@@ -25,7 +25,7 @@ pub use checkpoint::{Checkpoint, Container, TensorInfo, hub, open};
 pub use config::Config;
 pub use decoder::Decoder;
 pub use error::{Error, Result};
-pub use export::{ExportOptions, Exported, export};
+pub use export::{Calibration, ExportOptions, Exported, export};
 pub use fingerprint::fingerprint;
 pub use load::{LoadOptions, Plan, Progress, plan};
 pub use names::{Name, Role};

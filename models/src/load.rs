@@ -89,7 +89,6 @@ pub fn load<B: Backend>(
     cache: Option<&PackedCache>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Decoder<B>> {
-    experts::allowed::<B>(checkpoint, spec)?;
     let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
     let mut loader = Loader {
         checkpoint,

@@ -8,7 +8,7 @@ use nano_interpreter::Interpreter;
 use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{Backend, KvFormat, PREV, Pick};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, open, plan};
+use nano_models::Quantization;
 use serde_json::Value;
 use session::{ROWS, Session, argmax, floats, ids};
 use std::path::{Path, PathBuf};
@@ -114,14 +114,10 @@ fn packed<D: Driver>(names: &[&str], open: &dyn Fn() -> D) {
     names.iter().for_each(|name| logits_of(&goldens().join("../packed").join(name), None, 1, open));
 }
 
-/// Those that run on the CPU only.
-const EXPERTS: &[&str] = &["mixtral", "new-qwen3-moe", "olmoe", "qwen2-moe", "qwen2-moe-mixed", "qwen3-moe"];
-
-/// Every other tiny checkpoint.
+/// Every tiny checkpoint.
 fn all() -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(goldens()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| !EXPERTS.contains(&name.as_str()));
     names.sort();
     assert!(names.len() >= 12, "the goldens are there");
     names
@@ -132,24 +128,8 @@ fn emulated_kernels_give_the_authors_logits() {
     for name in all() {
         logits(&name, 2, &|| emulator(80, 0));
     }
-    for name in ["plain", "bias", "mqa", "window", "odd-rows", "olmo2", "phi2"] {
+    for name in ["plain", "bias", "mqa", "window", "odd-rows", "olmo2", "phi2", "qwen2-moe-mixed"] {
         logits(name, 2, &|| emulator(72, 0));
-    }
-}
-
-#[test]
-fn experts_are_refused_before_anything_is_loaded() {
-    for name in EXPERTS {
-        let checkpoint = open(&folder(name)).unwrap();
-        let spec = Spec::read(&*checkpoint).unwrap();
-        let options = LoadOptions { quantization: None, head: None, rows: 8, logits_rows: 2, threads: 1 };
-        let mut cuda = Cuda::new(emulator(80, 0), SIZES).unwrap();
-        let loaded = Decoder::load(&*checkpoint, &mut cuda, &spec, &options, &mut |_| ()).map(|_| ());
-        let planned = plan::<Cuda<Emulator>>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16));
-        for error in [loaded.unwrap_err(), planned.unwrap_err()] {
-            let error = error.to_string();
-            assert!(error.contains(name) && error.contains("--device cpu"), "{error}");
-        }
     }
 }
 
@@ -164,12 +144,13 @@ fn packed_checkpoints_give_the_authors_logits() {
 fn emulated_recordings_are_the_steps() {
     recordings("plain", Some(Quantization::F16), KvFormat::F16, &|| emulator(80, 7));
     recordings("quantized", None, KvFormat::Q8, &|| emulator(72, 8));
+    recordings("qwen3-moe", Some(Quantization::F16), KvFormat::F16, &|| emulator(80, 9));
 }
 
 #[test]
 fn the_shipped_ptx_gives_the_authors_logits() {
     for capability in [87, 72] {
-        for name in ["plain", "window", "olmo2", "gemma2"] {
+        for name in ["plain", "window", "olmo2", "gemma2", "qwen2-moe"] {
             logits(name, 1, &|| Interpreter::new(capability).unwrap());
         }
     }
@@ -184,6 +165,7 @@ fn the_device_gives_the_authors_logits() {
             recordings("plain", Some(Quantization::F16), KvFormat::F16, &|| Device::open(0).unwrap());
             recordings("quantized", None, KvFormat::Q8, &|| Device::open(0).unwrap());
             packed(&["awq-128", "gptq-order", "gptq-8", "mlc-1"], &|| Device::open(0).unwrap());
+            recordings("qwen3-moe", Some(Quantization::F16), KvFormat::F16, &|| Device::open(0).unwrap());
         }
         Err(error) => println!("skipped: no CUDA device ({error})"),
     }

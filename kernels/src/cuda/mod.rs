@@ -8,12 +8,14 @@ mod decode;
 pub mod device;
 mod driver;
 mod embed;
+mod experts;
 mod linear;
 mod norm;
 mod pack;
 mod pages;
 mod pick;
 mod prefill;
+mod room;
 mod rope;
 mod step;
 mod store;
@@ -21,7 +23,9 @@ mod weight;
 
 pub use arena::SLAB_BYTES;
 pub use driver::{About, Arg, Driver, Launch, MARKS};
+pub use experts::Mixture;
 pub use pages::Pages;
+use room::{Room, Wants};
 pub use step::{DECODE_ROWS, Sizes};
 pub use weight::Weight;
 
@@ -50,45 +54,6 @@ pub struct Cuda<D: Driver> {
     read: Vec<f32>,
     graphs: HashMap<(u32, step::Shape), D::Graph>,
     recording: bool,
-}
-
-/// What operations need beside their operands; taken before the first step that could need it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Room {
-    /// What it was made for.
-    made: Wants,
-    /// f16 rows x cols: activations as products read them.
-    activations: u64,
-    /// Products that could not be finished in one launch: float32, rows x outputs.
-    products: u64,
-    /// Partial results of split attention and split products.
-    partial: u64,
-    /// Zeros; each operation that counts blocks leaves them zero.
-    counters: u64,
-}
-
-/// The sizes that [`Room`] must have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Wants {
-    /// Inputs of the widest product.
-    cols: usize,
-    /// Outputs of the widest product whose parts need float32 in between.
-    outputs: usize,
-    /// Bytes of partial results.
-    partial: usize,
-    /// Counters.
-    counters: usize,
-}
-
-impl Wants {
-    fn or(self, other: Wants) -> Wants {
-        Wants {
-            cols: self.cols.max(other.cols),
-            outputs: self.outputs.max(other.outputs),
-            partial: self.partial.max(other.partial),
-            counters: self.counters.max(other.counters),
-        }
-    }
 }
 
 /// Marks in the stream.
@@ -173,11 +138,6 @@ impl<D: Driver> Cuda<D> {
         self.arena.borrow_mut().take(&self.driver, bytes, what)
     }
 
-    /// Remembers what an operation will need.
-    fn want(&self, wants: Wants) {
-        self.wants.set(self.wants.get().or(wants));
-    }
-
     /// Fills device memory from `fill`, piece by piece, through the staging memory: `fill(start, bytes)` writes what
     /// belongs at `start`. A piece is a whole number of `unit` bytes.
     fn stream(&self, to: u64, bytes: usize, unit: usize, fill: &mut dyn FnMut(usize, &mut [u8])) -> Result<()> {
@@ -217,31 +177,6 @@ impl<D: Driver> Cuda<D> {
         Ok(())
     }
 
-    /// Makes room for what operations have said they need. What was too small stays taken: this happens while loading.
-    fn make_room(&mut self) -> Result<()> {
-        let wants = self.wants.get();
-        if self.room.made == wants {
-            return Ok(());
-        }
-        // Recordings hold the addresses of the room they were made in.
-        self.driver.finish()?;
-        self.graphs.clear();
-        let rows = self.current.sizes().rows;
-        let Room { made, activations, products, partial, counters } = self.room;
-        let larger = |at: u64, before: usize, now: usize, bytes: usize, what: &str| {
-            if now > before { self.take(bytes, what) } else { Ok(at) }
-        };
-        let (wide, tall) = (2 * rows * wants.cols.next_multiple_of(8), 4 * rows * wants.outputs.next_multiple_of(8));
-        self.room = Room {
-            made: wants,
-            activations: larger(activations, made.cols, wants.cols, wide, "activations")?,
-            products: larger(products, made.outputs, wants.outputs, tall, "products")?,
-            partial: larger(partial, made.partial, wants.partial, wants.partial, "partial results")?,
-            counters: larger(counters, made.counters, wants.counters, 4 * wants.counters, "counters")?,
-        };
-        Ok(())
-    }
-
     fn launch(&self, kernel: &'static str, grid: [u32; 3], threads: u32, shared: u32, args: &[Arg]) -> Result<()> {
         self.driver.launch(Launch { kernel, grid, threads, shared, args })
     }
@@ -259,8 +194,7 @@ impl<D: Driver> Backend for Cuda<D> {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
-
-    const NO_EXPERTS: Option<&'static str> = Some("this build runs models with experts on the CPU only: --device cpu");
+    type Mixture = Mixture;
 
     fn native(format: Format) -> Format {
         match format.native() {
@@ -296,6 +230,10 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         weight::bytes(Self::native(format), rows, cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
+        self.new_mixture(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
@@ -398,8 +336,15 @@ impl<D: Driver> Backend for Cuda<D> {
         self.launch_linear(out, x, norm, w, after, rows)
     }
 
-    fn experts(&mut self, _: &mut Buf, _: &mut Buf, _: Option<&Norm<Self>>, _: &Buf, _: &Experts<Self>) -> Result<()> {
-        Err(Error::Unsupported(Self::NO_EXPERTS.unwrap_or_default().to_string()))
+    fn experts(
+        &mut self,
+        x: &mut Buf,
+        h: &mut Buf,
+        norm: Option<&Norm<Self>>,
+        logits: &Buf,
+        mixture: &Mixture,
+    ) -> Result<()> {
+        self.launch_experts(x, h, norm, logits, mixture)
     }
 
     fn norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {

@@ -46,14 +46,15 @@ impl<D: Driver> Cuda<D> {
         self.launch("softcap", [cols.div_ceil(4 * 256), rows, 1], 256, 0, &args)
     }
 
-    /// `rows` rows of `input`, gathered, normalised and brought into order, as f16 into the room for activations (stride: cols rounded up to
-    /// whole 8; zeros beyond cols).
+    /// `rows` rows of `input`, gathered, normalised and brought into order, as f16 into the room for activations (stride:
+    /// cols rounded up to whole 8; zeros beyond cols).
     pub(super) fn prepare(&self, input: &Input, rows: u32) -> Result<()> {
         let out = Output { at: self.room.activations, half: true, stride: input.cols.next_multiple_of(8) };
         self.norm_rows(input, &out, false, rows)
     }
 
-    fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
+    /// `rows` rows of `input`, gathered and normalised, into `out` or added to it.
+    pub(super) fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
         if rows == 0 {
             return Ok(());
         }

@@ -9,9 +9,9 @@ use crate::{After, Result};
 
 /// What a block makes: so many outputs of so many rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    outputs: usize,
-    rows: usize,
+pub(super) struct Shape {
+    pub outputs: usize,
+    pub rows: usize,
     /// Blocks per multiprocessor that make it worth while.
     wanted: usize,
 }
@@ -28,7 +28,7 @@ const SHAPES: [Shape; 5] = [
 const SHAPES_72: [Shape; 2] = [Shape { outputs: 64, rows: 64, wanted: 1 }, Shape { outputs: 64, rows: 32, wanted: 2 }];
 
 /// The last capability whose kernels are those of `linear_prefill_72.cu`.
-const LAST_OF_72: u32 = 79;
+pub(super) const LAST_OF_72: u32 = 79;
 /// Tiles of 128 inputs that are worth a block of their own.
 const LEAST_TILES: usize = 8;
 /// The most blocks among which the inputs are split.
@@ -50,6 +50,12 @@ impl Shape {
         *shapes.iter().find(fits).unwrap_or(&shapes[shapes.len() - 1])
     }
 
+    /// For experts, of which each has so many rows.
+    pub fn of_experts(about: &About, rows: usize) -> Shape {
+        let (outputs, most) = if about.capability > LAST_OF_72 { (128, 128) } else { (64, 64) };
+        Shape { outputs, rows: rows.next_power_of_two().clamp(32, most), wanted: 1 }
+    }
+
     /// Parts of the inputs: as many as fill the machine, unless they get too short.
     fn splits(self, about: &About, tiles: usize, outputs: usize, rows: usize) -> usize {
         let room = self.wanted * about.multiprocessors as usize / self.blocks(outputs, rows).max(1);
@@ -67,7 +73,7 @@ impl Shape {
     }
 
     /// Stages that a block has on their way or at hand, and the bytes of one.
-    fn stages(self, kind: Kind) -> (usize, usize) {
+    pub fn stages(self, kind: Kind) -> (usize, usize) {
         let tile = self.rows * 256;
         if matches!(kind, Kind::F16 | Kind::Q8 | Kind::Z8(_)) {
             // A stage is half a tile, and has all of its scales.
@@ -79,7 +85,7 @@ impl Shape {
     }
 
     /// Bytes of shared memory: of the stages, and, when these are done, of the sums.
-    fn shared(self, about: &About, kind: Kind) -> u32 {
+    pub fn shared(self, about: &About, kind: Kind) -> u32 {
         let sums = self.rows * (self.outputs + 4) * 4;
         if about.capability <= LAST_OF_72 {
             // Two tiles of rows; the four parts of a warp have sums of their own.
@@ -90,7 +96,7 @@ impl Shape {
     }
 
     /// Threads of a block: a warp makes 64 x 32, 32 x 32, or 16 x 32.
-    fn threads(self, about: &About) -> u32 {
+    pub fn threads(self, about: &About) -> u32 {
         let warp = if about.capability <= LAST_OF_72 { 16 } else { self.outputs / 2 };
         (self.outputs / warp * self.rows) as u32
     }

@@ -11,6 +11,8 @@ mod packed;
 mod sniff;
 mod tensors;
 
+pub(crate) use map::Map;
+
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
@@ -100,7 +102,8 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     }
     let ggufs = gguf::split::models(&files_ending(path, ".gguf")?, |p| file_name(p));
     let has_config = path.join("config.json").is_file();
-    if !has_config && path.join(mlc::CONFIG).is_file() {
+    // Some keep the config.json that MLC converted.
+    if path.join(mlc::CONFIG).is_file() && (!has_config || files_ending(path, ".safetensors")?.is_empty()) {
         return Ok(Box::new(mlc::Mlc::open(path)?));
     }
     match &ggufs[..] {

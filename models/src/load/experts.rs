@@ -6,7 +6,7 @@ use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Error, Result, TensorInfo};
+use crate::{Checkpoint, Result, TensorInfo};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
@@ -28,14 +28,6 @@ pub struct Source {
     pub name: String,
     pub piece: usize,
     pub pieces: usize,
-}
-
-/// Refuses experts where the backend does not run them.
-pub fn allowed<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec) -> Result<()> {
-    match (B::NO_EXPERTS, spec.experts) {
-        (Some(why), Some(_)) => Err(Error::file(checkpoint.path(), why)),
-        _ => Ok(()),
-    }
 }
 
 /// Rows and columns of a role's weight.

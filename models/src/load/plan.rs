@@ -39,7 +39,6 @@ pub fn plan<B: Backend>(
     options: &LoadOptions,
     pages: nano_kernels::PageLayout,
 ) -> Result<Plan> {
-    experts::allowed::<B>(checkpoint, spec)?;
     let mut tally = Tally::<B>::new(*options);
     // In the order of loading.
     let stack = |tally: &mut Tally<B>, roles: &[Role], layer: usize| -> Result<()> {

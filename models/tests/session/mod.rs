@@ -84,10 +84,12 @@ fn for_its_context(spec: Spec, path: &Path) -> Spec {
     }
 }
 
+#[allow(dead_code)]
 pub fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
+#[allow(dead_code)]
 pub fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
 }

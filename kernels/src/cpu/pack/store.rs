@@ -87,7 +87,7 @@ pub fn load(bytes: &[u8], threads: usize, arena: &mut Arena) -> Option<crate::Re
         parts.push(Packed { kind, rows, cols, block_bytes, data });
     }
     let rows = parts.iter().map(|part| part.rows).sum();
-    (at == bytes.len()).then_some(Ok(Weight { parts, rows, cols, order }))
+    (at == bytes.len()).then_some(Ok(Weight { parts, rows, cols, order, watched: None }))
 }
 
 /// Copies on several threads: what costs time is that the memory is new.

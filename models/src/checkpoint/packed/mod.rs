@@ -88,7 +88,7 @@ struct From<'a> {
 }
 
 /// About how many bytes a thread writes at a time.
-const SHARE: usize = 1 << 19;
+const SHARE: usize = 1 << 17;
 
 /// The files' bytes, by number.
 pub(super) type Files<'a> = &'a dyn Fn(&Array) -> Result<&'a [u8], Fault>;
