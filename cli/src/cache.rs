@@ -51,12 +51,9 @@ pub fn run(args: &CacheArgs, log: &Log) -> Result<()> {
             let most = if args.all { 0 } else { args.max_size.unwrap_or(LIMIT) };
             let gone = cache.prune(most)?;
             let bytes = gone.iter().map(|model| model.bytes).sum();
-            log.note(format_args!(
-                "removed {} models, {}, from {}",
-                gone.len(),
-                megabytes(bytes),
-                cache.folder.display()
-            ));
+            let (n, size) = (gone.len(), megabytes(bytes));
+            let models = if n == 1 { "model" } else { "models" };
+            log.note(format_args!("removed {n} {models}, {size}, from {}", cache.folder.display()));
             out::write(table(&gone, SystemTime::now()))
         }
     }

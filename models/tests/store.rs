@@ -223,6 +223,34 @@ fn starts_at_the_same_time_do_not_meet() {
     }
 }
 
+/// Not a test: a process of its own.
+#[test]
+#[ignore = "run by the test below"]
+fn child() {
+    let Ok(paths) = std::env::var("NANO_STORE_TEST") else { return };
+    let (model, folder) = paths.split_once('\n').unwrap();
+    let loaded = load(Path::new(model), Q8, Some(&cache(Path::new(folder))));
+    assert!(loaded.notices.is_empty(), "{loaded:?}");
+}
+
+#[test]
+fn processes_do_not_meet_either() {
+    let kept = Kept::new();
+    std::fs::remove_file(&kept.file).unwrap();
+    let start = |_| {
+        let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "child", "--ignored"]).stdout(std::process::Stdio::null());
+        let paths = format!("{}\n{}", kept.model.display(), kept.cache.folder.display());
+        program.env("NANO_STORE_TEST", paths).spawn().unwrap()
+    };
+    for mut child in (0..3).map(start).collect::<Vec<_>>() {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(files(&kept.cache.folder), std::slice::from_ref(&kept.file));
+    let last = kept.load();
+    assert!(!last.wrote && last.notices.is_empty() && last.logits == kept.expected, "{last:?}");
+}
+
 #[test]
 fn those_not_used_for_longest_go_first() {
     let dir = TempDir::new("store-prune");

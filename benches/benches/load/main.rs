@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Loads in turn with what the floor is made of, so that a busy machine slows both.
+/// Loads in turn with what the floor is made of, so that a busy machine slows both. On one thread the core's own seconds are
+/// compared too, which others do not lengthen.
 fn measure(
     checkpoint: &dyn Checkpoint,
     folder: &Path,
@@ -44,22 +45,24 @@ fn measure(
     threads: usize,
     rounds: usize,
 ) -> Result<(), Box<dyn Error>> {
-    let mut loads = Vec::new();
-    let mut floors = Vec::new();
-    let mut shares = Vec::new();
+    let (mut floors, mut loads, mut shares, mut own) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let floor = (read(&folder.join(folder::WEIGHTS))? + quantize(checkpoint, quantization)?) / threads as f64;
+        let (read, quantize) = (read(&folder.join(folder::WEIGHTS))?, quantize(checkpoint, quantization)?);
+        let [floor, core] = [0, 1].map(|clock| (read[clock] + quantize[clock]) / threads as f64);
         let load = load(checkpoint, quantization, threads)?;
         if round > 0 {
             floors.push(floor);
-            loads.push(load);
-            shares.push(floor / load);
+            loads.push(load[0]);
+            shares.push(floor / load[0]);
+            own.push(core / load[1]);
         }
     }
     let name = quantization.map_or("as it is", Quantization::name);
     let (least, most) = shares.iter().fold((f64::MAX, 0.0_f64), |(a, b), s| (a.min(*s), b.max(*s)));
+    let own =
+        if threads == 1 { format!(", of the core's own time {:.0}%", 100.0 * middle(own)) } else { String::new() };
     println!(
-        "{name:8} {threads}T  floor {:.3} s, load {:.3} s: {:.0}% [{:.0}-{:.0}]",
+        "{name:8} {threads}T  floor {:.3} s, load {:.3} s: {:.0}% [{:.0}-{:.0}]{own}",
         middle(floors),
         middle(loads),
         100.0 * middle(shares),
@@ -69,22 +72,38 @@ fn measure(
     Ok(())
 }
 
-/// Seconds that one core needs to read a file from the system's cache.
-fn read(path: &Path) -> Result<f64, Box<dyn Error>> {
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; 1 << 20];
-    let start = Instant::now();
-    while file.read(&mut piece)? > 0 {
-        black_box(&piece);
-    }
-    Ok(start.elapsed().as_secs_f64())
+/// Seconds on the wall, and those that a core has worked for this thread.
+type Seconds = [f64; 2];
+
+/// What some work takes.
+fn time<T>(work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(T, Seconds), Box<dyn Error>> {
+    let busy = || -> Result<f64, Box<dyn Error>> {
+        let table = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+        Ok(table.split(' ').next().unwrap_or_default().parse::<f64>()? * 1e-9)
+    };
+    let (start, before) = (Instant::now(), busy()?);
+    let made = work()?;
+    Ok((made, [start.elapsed().as_secs_f64(), busy()? - before]))
 }
 
-/// Seconds that one core would need to quantize all matrices, told by a part of them: values in memory, nothing packed.
-fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> Result<f64, Box<dyn Error>> {
-    const ROWS: usize = 1024;
-    let Some(quantization) = quantization else { return Ok(0.0) };
-    let mut seconds = 0.0;
+/// What one core needs to read a file from the system's cache.
+fn read(path: &Path) -> Result<Seconds, Box<dyn Error>> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; 1 << 20];
+    let (_, seconds) = time(|| {
+        while file.read(&mut piece)? > 0 {
+            black_box(&piece);
+        }
+        Ok(())
+    })?;
+    Ok(seconds)
+}
+
+/// What one core would need to quantize all matrices, told by a part of them: values in memory, nothing packed.
+fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> Result<Seconds, Box<dyn Error>> {
+    const ROWS: usize = 4096;
+    let mut all = [0.0; 2];
+    let Some(quantization) = quantization else { return Ok(all) };
     let mut rates = std::collections::HashMap::new();
     for name in checkpoint.names() {
         let Some(tensor) = checkpoint.tensor(name)?.filter(|tensor| tensor.rows > 1) else { continue };
@@ -96,28 +115,28 @@ fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> 
             let rows = ROWS.min(tensor.rows);
             let bytes = tensor.slice_rows(0, rows).bytes.into_owned();
             let part = HostTensor::new("part", tensor.format, rows, tensor.cols, Cow::Owned(bytes))?;
-            let start = Instant::now();
-            black_box(part.convert(to, 1)?);
-            rates.insert(to, start.elapsed().as_secs_f64() / (rows * tensor.cols) as f64);
+            let (made, seconds) = time(|| Ok(part.convert(to, 1)?))?;
+            black_box(made);
+            rates.insert(to, seconds.map(|seconds| seconds / (rows * tensor.cols) as f64));
         }
-        seconds += rates.get(&to).unwrap_or(&0.0) * (tensor.rows * tensor.cols) as f64;
+        let rate = rates.get(&to).copied().unwrap_or_default();
+        all = [0, 1].map(|clock| all[clock] + rate[clock] * (tensor.rows * tensor.cols) as f64);
     }
-    Ok(seconds)
+    Ok(all)
 }
 
-/// Seconds that loading takes.
+/// What loading takes.
 fn load(
     checkpoint: &dyn Checkpoint,
     quantization: Option<Quantization>,
     threads: usize,
-) -> Result<f64, Box<dyn Error>> {
+) -> Result<Seconds, Box<dyn Error>> {
     let spec = Spec::read(checkpoint)?;
     let options = LoadOptions { quantization, head: None, rows: 256, logits_rows: 16, threads };
-    let start = Instant::now();
-    let mut cpu = Cpu::new(threads)?;
-    let decoder = Decoder::load(checkpoint, &mut cpu, &spec, &options, &mut |_| ())?;
-    let seconds = start.elapsed().as_secs_f64();
-    drop(decoder);
+    let (_, seconds) = time(|| {
+        let mut cpu = Cpu::new(threads)?;
+        Ok(Decoder::load(checkpoint, &mut cpu, &spec, &options, &mut |_| ())?)
+    })?;
     Ok(seconds)
 }
 
