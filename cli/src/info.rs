@@ -93,6 +93,7 @@ impl About<'_> {
             "tied": spec.tied,
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
+            "quantized": self.checkpoint.quantized(),
             "quantization": self.args.machine.quantization.map(|q| q.name()),
             "head": self.head(),
             "template": info.template,
@@ -127,6 +128,7 @@ impl About<'_> {
             ),
             ("rope", format!("base {}, scaling {}", spec.rope.theta, scaling(&spec.rope.scaling))),
         ];
+        lines.extend(self.checkpoint.quantized().map(|how| ("quantized", how.to_owned())));
         if let Some((window, layers)) = spec.window() {
             let part = if layers < spec.layers { format!(" in {layers} layers") } else { String::new() };
             lines.push(("window", format!("{window} tokens{part}")));
@@ -160,7 +162,7 @@ impl About<'_> {
         let titles = std::iter::once("tensors").chain(std::iter::repeat(""));
         titles.zip(&self.kinds).map(move |(title, kind)| {
             let Kind { name, format, shape: (rows, cols), count, bytes } = kind;
-            (title, format!("{name:<names$}  {format:<6}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
+            (title, format!("{name:<names$}  {format:<9}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
         })
     }
 

@@ -1,9 +1,10 @@
 //! The whole border between the mathematics and a machine.
 
 use crate::{
-    After, Attend, Candidate, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows,
-    Step,
+    After, Attend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope,
+    Rows, Step,
 };
+use std::io::Write;
 
 /// A machine that can run the block program.
 ///
@@ -21,6 +22,10 @@ pub trait Backend: Send + Sized + 'static {
     /// Experts of a layer, ready to be run.
     type Mixture: Send;
 
+    /// What the bytes that [`store_weight`](Backend::store_weight) writes are called, with a number that changes when they do;
+    /// `None` where weights are not stored.
+    const LAYOUT: Option<&'static str> = None;
+
     // At load.
 
     /// The format in which this machine holds weights of `format`: what [`weight`](Backend::weight) takes.
@@ -36,6 +41,15 @@ pub trait Backend: Send + Sized + 'static {
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize;
     /// Experts as [`experts`](Backend::experts) takes them.
     fn mixture(&self, experts: Experts<Self>) -> Result<Self::Mixture>;
+    /// Writes a weight as it lies in memory, so that [`load_weight`](Backend::load_weight) need not repack it.
+    fn store_weight(&self, _weight: &Self::Weight, _out: &mut dyn Write) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// The weight that [`store_weight`](Backend::store_weight) wrote on a machine of the same [`LAYOUT`](Backend::LAYOUT); an
+    /// error if these are not its bytes.
+    fn load_weight(&self, _bytes: &[u8]) -> Result<Self::Weight> {
+        Err(Error::Unsupported("packed weights cannot be loaded on this machine".into()))
+    }
     /// A pool of pages. Memory may be taken as pages are first written.
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
     /// Bytes that one page of such a pool takes, over all layers.

@@ -3,6 +3,7 @@
 //! decoder is in `assemble.rs`.
 
 pub mod experts;
+mod kept;
 mod plan;
 
 pub use plan::{Plan, plan};
@@ -12,6 +13,7 @@ use crate::decoder::Decoder;
 use crate::names::{self, Role};
 use crate::shapes::{DOWN, GATED, HEAD, OUT, PLAIN, QKV, Stack, name, pieces, roles, shape};
 use crate::spec::{HeadNorms, Spec};
+use crate::store::{PackedCache, Shelf};
 use crate::{Checkpoint, Error, Head, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
@@ -73,14 +75,18 @@ struct Loader<'a, B: Backend> {
     step_bytes: u64,
     progress: Progress,
     report: &'a mut dyn FnMut(Progress),
+    /// Weights that an earlier start packed.
+    shelf: Shelf<'a>,
 }
 
-/// Loads a model. `report` is called after every tensor.
+/// Loads a model. `report` is called after every tensor. Packed weights are taken from `cache` and kept there, where that is
+/// worth it.
 pub fn load<B: Backend>(
     checkpoint: &dyn Checkpoint,
     backend: &mut B,
     spec: &Spec,
     options: &LoadOptions,
+    cache: Option<&PackedCache>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Decoder<B>> {
     let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
@@ -98,6 +104,7 @@ pub fn load<B: Backend>(
         step_bytes: 0,
         progress: Progress { done_bytes: 0, total_bytes: bytes },
         report,
+        shelf: Shelf::open::<B>(cache, checkpoint, spec, options)?,
     };
     let embed = loader.weight(&[Role::Embed], 0)?;
     let head = if spec.tied {
@@ -112,9 +119,12 @@ pub fn load<B: Backend>(
     let blocks = (0..spec.layers).map(|layer| loader.block(layer)).collect::<Result<_>>()?;
     let mut notices = loader.finish()?;
     notices.extend(spec.rope.notice());
-    let (step_bytes, formats) = (loader.step_bytes, loader.formats);
+    let (step_bytes, formats, shelf) = (loader.step_bytes, loader.formats, loader.shelf);
     let parts = Parts { embed, head, norm, factors, blocks };
-    parts.assemble(backend, spec, options, notices, formats, step_bytes)
+    let (told, kept) = shelf.finish(&parts.weights(), &*backend);
+    notices.extend(told);
+    let decoder = parts.assemble(backend, spec, options, notices, formats, step_bytes)?;
+    Ok(Decoder { kept, ..decoder })
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
@@ -248,21 +258,31 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// Stacked matrices in the backend's layout.
     fn weight(&mut self, roles: &[Role], layer: usize) -> Result<B::Weight> {
-        let (mut names, mut parts) = (Vec::new(), Vec::new());
-        for role in roles {
-            let name = self.name(*role, layer, "weight").unwrap_or_default();
-            let tensor = self.take(&name, shape(self.spec, *role))?;
-            let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?;
+        let name = |role: &Role| self.name(*role, layer, "weight").unwrap_or_default();
+        let names: Vec<String> = roles.iter().map(name).collect();
+        let key = names.join(" ");
+        if let Some(weight) = self.kept(&key) {
+            for (role, name) in roles.iter().zip(&names) {
+                self.pass(*role, name)?;
+                self.done(name);
+            }
+            return Ok(weight);
+        }
+        let before = self.found();
+        let mut parts = Vec::new();
+        for (role, name) in roles.iter().zip(&names) {
+            let tensor = self.take(name, shape(self.spec, *role))?;
+            let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
             let to = self.note(info, *role);
-            parts.extend(split(self.converted(tensor, to, &name)?, pieces(*role)));
-            names.push(name);
+            parts.extend(split(self.converted(tensor, to, name)?, pieces(*role)));
         }
         let parts = self.in_one_order(parts)?;
         self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
         names.iter().for_each(|name| self.done(name));
+        self.made(key, before);
         Ok(weight)
     }
 

@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use session::{Session, floats, ids};
 use std::path::{Path, PathBuf};
 
-const OPTIONS: ExportOptions =
-    ExportOptions { quantization: Quantization::F32, head: None, threads: 2, replace: false };
+const OPTIONS: ExportOptions<'_> =
+    ExportOptions { quantization: Quantization::F32, head: None, calibration: None, threads: 2, replace: false };
 
 /// What GGUF cannot say, and what the error names.
 const UNSAID: [(&str, &str); 4] = [
@@ -25,7 +25,7 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny")
 }
 
-fn write(from: &Path, to: &Path, options: ExportOptions) -> Result<Exported> {
+fn write(from: &Path, to: &Path, options: ExportOptions<'_>) -> Result<Exported> {
     export(&*open(from)?, to, &options, &mut |_| ())
 }
 

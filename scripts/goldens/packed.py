@@ -71,7 +71,7 @@ CASES = {
     "awq": case("awq", "AWQ with zero points, groups of 32", LLAMA),
     "awq-symmetric": case("awq", "AWQ without zero points, groups of 64", {**QWEN2, "intermediate_size": 128}, group=64, symmetric=True),
     "awq-128": case("awq", "AWQ with zero points, groups of 128", WIDE, group=128),
-    "gptq": case("gptq", "GPTQ v1, symmetric, biases", QWEN2, symmetric=True),
+    "gptq": case("gptq", "GPTQ v1, symmetric; biases of zeros where the model has none", QWEN2, symmetric=True, zero_biases=True),
     "gptq-order": case("gptq", "GPTQ v1 with zero points, inputs by importance", LLAMA, order="own"),
     "gptq-8": case("gptq", "GPTQ v1 of 8 bits, one group in each row, scales and zero points", QWEN2, bits=8, group=-1),
     "gptq-v2": case("gptq_v2", "GPTQ v2 with zero points, groups of 32, 8 bits, by importance", LLAMA, bits=8, order="layer"),
@@ -185,6 +185,9 @@ def write_folder(folder, case, weights, rng):
         values[name] = read.float().contiguous()
         assert (values[name] - weight).abs().max() <= 1.01 * scales.float().max(), name
         tensors |= {f"{stem}.{piece}": tensor.contiguous() for piece, tensor in pieces.items()}
+        if case.get("zero_biases") and f"{stem}.bias" not in weights:
+            values[f"{stem}.bias"] = torch.zeros(weight.shape[0])
+            tensors[f"{stem}.bias"] = values[f"{stem}.bias"].half()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     config = case["config"] | {"torch_dtype": "float16", "quantization_config": settings(case)}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -88,9 +88,9 @@ fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> 
     let mut rates = std::collections::HashMap::new();
     for name in checkpoint.names() {
         let Some(tensor) = checkpoint.tensor(name)?.filter(|tensor| tensor.rows > 1) else { continue };
-        let to = match tensor.rows == folder::VOCAB {
-            true => quantization.vocabulary(None, tensor.cols),
-            false => quantization.format(tensor.cols),
+        let to = match tensor.rows {
+            folder::VOCAB => quantization.vocabulary(None, tensor.cols),
+            _ => quantization.format(tensor.cols),
         };
         if !rates.contains_key(&to) {
             let rows = ROWS.min(tensor.rows);

@@ -42,7 +42,7 @@ pub struct AnswererArgs {
     /// Talk to a model behind a server with an OpenAI-compatible API, as in http://host:8000/v1. Flags about how a model is
     /// held or told do not go with it. A key is taken from NANO_API_KEY or OPENAI_API_KEY
     #[arg(long, value_name = "URL", help_heading = MODEL, conflicts_with_all = [
-        "quantization", "head", "lora", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
+        "quantization", "head", "lora", "no_packed_cache", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
         "tool_format", "min_new_tokens", "regex", "grammar",
     ])]
     pub engine: Option<String>,
@@ -72,6 +72,11 @@ pub struct MachineArgs {
     /// Memory that weights and caches may take, as in 2000000000, 2G or 1.5GiB; unless given, what is free
     #[arg(long, value_name = "BYTES", value_parser = bytes, allow_negative_numbers = true, help_heading = MODEL)]
     pub memory: Option<u64>,
+    /// Neither use nor keep packed weights. Elsewhere, a model that must be converted while loading, as with --quantization, is
+    /// kept as it is packed, so that the next start is faster. NANO_PACKED_CACHE=off does the same, and
+    /// NANO_PACKED_CACHE=FOLDER says where to keep them; nano-chat cache shows them
+    #[arg(long, help_heading = MODEL)]
+    pub no_packed_cache: bool,
     /// How keys and values are stored: f16, q8 or f32; unless given, f16, or f32 with --quantization f32
     #[arg(long, value_name = "FORMAT", value_parser = kv_format, help_heading = MODEL)]
     pub kv_cache: Option<KvFormat>,

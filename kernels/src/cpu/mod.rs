@@ -20,8 +20,10 @@ mod shift;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod watch;
 
 pub use lanes::Isa;
+pub use watch::Inputs;
 
 use crate::format::stacked;
 use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
@@ -48,6 +50,8 @@ pub struct Cpu {
     pages: usize,
     /// What was picked in the current or last run, and in the one before it.
     picked: [pick::Picked; 2],
+    /// What products are given, a weight each, while it is watched.
+    watch: Option<RefCell<Vec<Inputs>>>,
 }
 
 /// A buffer of float32 rows.
@@ -63,6 +67,8 @@ pub struct Weight {
     cols: usize,
     /// Column c is for input `order[c]`.
     order: Option<Arc<[u32]>>,
+    /// Its number among those that are watched.
+    watched: Option<usize>,
 }
 
 impl Norm<Cpu> {
@@ -105,7 +111,18 @@ impl Cpu {
             step: Step::default(),
             pages: 0,
             picked: Default::default(),
+            watch: None,
         })
+    }
+
+    /// From now on sums up what products are given, for every weight that is made hereafter.
+    pub fn watch(&mut self) {
+        self.watch = Some(RefCell::default());
+    }
+
+    /// The sums, and no more of them.
+    pub fn watched(&mut self) -> Vec<Inputs> {
+        self.watch.take().map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// The instruction set in use.
@@ -138,11 +155,30 @@ impl Backend for Cpu {
             return Err(shape(&format!("tensor {}", odd.name), found, format!("{cols} columns")));
         }
         let order = stacked(parts)?;
+        let watched = self.watch.as_ref().map(|watch| {
+            let names = parts.iter().map(|part| part.name.clone()).collect();
+            let mut watch = watch.borrow_mut();
+            watch.push(Inputs { names, rows: 0, squares: vec![0.0; cols] });
+            watch.len() - 1
+        });
         let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
             parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;
         let rows = parts.iter().map(|part| part.rows).sum();
-        Ok(Weight { parts, rows, cols, order })
+        Ok(Weight { parts, rows, cols, order, watched })
+    }
+
+    const LAYOUT: Option<&'static str> = Some(pack::store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        pack::store::store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let weight = pack::store::load(bytes, self.pool.threads(), &mut self.arena.borrow_mut());
+        weight.unwrap_or_else(|| {
+            Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"))
+        })
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
@@ -150,12 +186,12 @@ impl Backend for Cpu {
         rows.div_ceil(lanes::LANES) * kind.block_bytes(cols)
     }
 
-    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
-        Ok(experts)
-    }
-
     fn room_bytes(rows: usize, cols: usize, threads: usize) -> usize {
         linear::Panel::bytes(rows, cols) + threads * linear::Scratch::bytes(cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
+        Ok(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
@@ -239,6 +275,9 @@ impl Backend for Cpu {
             after,
         };
         linear::linear(&mut self.pool, self.isa, &mut self.panel, &mut self.scratch, product);
+        if let (Some(watch), Some(weight)) = (&self.watch, w.weight.watched) {
+            watch.borrow_mut()[weight].add(&mut self.pool, &self.panel.floats()[..rows * x.cols]);
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@
 //! | F32, F16, Bf16 | a record is one k: 16 values | |
 
 mod floats;
+pub mod store;
 
 use super::lanes::{GROUP, LANES, LINE};
 use super::memory::{Arena, Memory};

@@ -11,6 +11,7 @@ mod experts;
 mod order;
 mod pages;
 mod rows;
+mod watch;
 
 const GUARD: f32 = 12345.0;
 

@@ -18,6 +18,7 @@ mod prefill;
 mod room;
 mod rope;
 mod step;
+mod store;
 mod weight;
 
 pub use arena::SLAB_BYTES;
@@ -214,6 +215,17 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Weight> {
         self.pack(parts)
+    }
+
+    const LAYOUT: Option<&'static str> = Some(store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        self.store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let other = || Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"));
+        self.load(bytes).unwrap_or_else(other)
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {

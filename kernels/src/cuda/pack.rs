@@ -7,12 +7,13 @@ mod tests;
 
 use super::driver::Driver;
 use super::weight::{Kind, Part, TILE_ROWS, Weight};
-use super::{Cuda, SLAB_BYTES, STAGING_BYTES, Wants, shape};
+use super::{Cuda, SLAB_BYTES, STAGING_BYTES, shape};
 use crate::format::{Format, block, stacked};
 use crate::{Error, HostTensor, Result};
 use std::num::NonZero;
 use std::thread;
-use strip::{F16_MAX, Plane, f16, power_of_two};
+pub use strip::Plane;
+use strip::{F16_MAX, f16, power_of_two};
 
 /// A single tensor with more rows than gates and ups have together is a vocabulary.
 const MOST_GATES: usize = 1 << 16;
@@ -22,8 +23,8 @@ const SHARE_BYTES: usize = 256 << 10;
 impl<D: Driver> Cuda<D> {
     /// Packs matrices that are stacked along their rows.
     pub(super) fn pack(&self, tensors: &[HostTensor<'_>]) -> Result<Weight> {
-        let mut weight =
-            Weight { parts: Vec::new(), rows: 0, cols: tensors.first().map_or(0, |t| t.cols), order: 0, glued: false };
+        let cols = tensors.first().map_or(0, |t| t.cols);
+        let mut weight = Weight { parts: Vec::new(), rows: 0, cols, outputs: 0, order: 0, glued: false };
         let order = stacked(tensors)?;
         for source in sources(tensors)? {
             let strips = source.rows.div_ceil(TILE_ROWS);
@@ -55,7 +56,6 @@ impl<D: Driver> Cuda<D> {
                     .for_each(|(to, input)| *to = input.to_le_bytes());
             })?;
         }
-        weight.glued = weight.parts.len() == 1 && weight.rows.is_multiple_of(2 * TILE_ROWS);
         // Gates and ups that one kernel cannot see together meet in memory.
         let mut rows = 0;
         let halves = tensors.iter().any(|tensor| {
@@ -63,9 +63,8 @@ impl<D: Driver> Cuda<D> {
             2 * rows == weight.rows
         });
         let halves = halves || (tensors.len() == 1 && weight.rows.is_multiple_of(2) && weight.rows <= MOST_GATES);
-        let outputs = if halves && !weight.glued { weight.rows } else { 0 };
-        self.want(Wants { cols: weight.cols, outputs, ..self.prefill_wants() });
-        weight.parts.iter().for_each(|part| self.want(self.decode_wants(part)));
+        weight.outputs = if halves { weight.rows } else { 0 };
+        self.settle(&mut weight);
         Ok(weight)
     }
 

@@ -127,6 +127,8 @@ pub struct Weight {
     pub(super) parts: Vec<Part>,
     pub(super) rows: usize,
     pub(super) cols: usize,
+    /// Outputs that may have to meet in memory: all, if the weight may be gates and ups; else 0.
+    pub(super) outputs: usize,
     /// Device address of the input that each column is for; 0: column c is for input c.
     pub(super) order: u64,
     /// One part holds all rows, and each half of them is a whole number of tiles: gates and ups can be had together.

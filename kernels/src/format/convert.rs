@@ -46,7 +46,7 @@ impl<'a> HostTensor<'a> {
     }
 
     /// [`convert`](HostTensor::convert) to a format of blocks in which the error of an input counts as `weights` say, one
-    /// for each; where they cannot be used (none is above 0, or the format has no scales to choose), as if there were none.
+    /// for each. Where they cannot be used (none is above 0, or the format has no scales to choose) it is `convert`.
     pub fn convert_weighted(&self, to: Format, weights: &[f32], threads: usize) -> Result<HostTensor<'a>> {
         if weights.len() != self.cols {
             return Err(Error::Shape {

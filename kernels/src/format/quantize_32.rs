@@ -49,7 +49,7 @@ const SPANS: [f32; 16] = {
 pub(super) fn q4_0(values: &[f32; 32], weights: impl Weights) -> Q4_0 {
     let mut room = [0.0; 32];
     let (values, low, high) = prepare(values, 8.0 * F16_MAX, &mut room);
-    let (d, scale) = q4_0_fit(values, weights, low, high);
+    let (d, scale) = q4_0_within(values, weights, low, high);
     let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
     let q = values.map(|x| code(clamp(x * inverse, -8.0, 7.0) + 8.0));
     Q4_0 { d: d.to_le_bytes(), qs: pack(&q) }
@@ -57,7 +57,7 @@ pub(super) fn q4_0(values: &[f32; 32], weights: impl Weights) -> Q4_0 {
 
 /// The scale of safe values between `low` and `high`.
 #[inline(always)]
-pub(super) fn q4_0_fit(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> (u16, f32) {
+fn q4_0_within(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> (u16, f32) {
     // Normalised, the value of largest magnitude is −1.
     let peak = if high > -low { -high } else { -low };
     let whole = to_scale_reaching(peak / 8.0, 8.0);
@@ -137,10 +137,22 @@ weighted_row! { q4_1_weighted = |values, weights, out| each_weighted(values, wei
 pub(super) fn q4_1(values: &[f32; 32], weights: impl Weights) -> Q4_1 {
     let mut room = [0.0; 32];
     let (values, low, high) = prepare(values, F16_MAX, &mut room);
+    let ((d, scale), (m, minimum)) = q4_1_within(values, weights, low, high);
+    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+    let q = values.map(|x| code(clamp((x - minimum) * inverse, 0.0, 15.0)));
+    Q4_1 { d: d.to_le_bytes(), m: m.to_le_bytes(), qs: pack(&q) }
+}
+
+/// Scale and minimum, each with its bits.
+type Range = ((u16, f32), (u16, f32));
+
+/// The range of safe values between `low` and `high`.
+#[inline(always)]
+fn q4_1_within(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> Range {
     let whole = (to_scale_reaching((high - low) / 15.0, 15.0), to_scale(low));
     let mut best = if high - low < COARSE { whole } else { q4_1_scale(values, weights, low, high) };
     if weights_differ(&weights) {
-        let error = |((_, scale), (_, minimum)): ((u16, f32), (u16, f32))| {
+        let error = |((_, scale), (_, minimum)): Range| {
             let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
             sum(values, weights, |x| {
                 let miss = x - minimum - scale * round(clamp((x - minimum) * inverse, 0.0, 15.0));
@@ -152,14 +164,11 @@ pub(super) fn q4_1(values: &[f32; 32], weights: impl Weights) -> Q4_1 {
             best = whole;
         }
     }
-    let ((d, scale), (m, minimum)) = best;
-    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
-    let q = values.map(|x| code(clamp((x - minimum) * inverse, 0.0, 15.0)));
-    Q4_1 { d: d.to_le_bytes(), m: m.to_le_bytes(), qs: pack(&q) }
+    best
 }
 
 #[inline(always)]
-fn q4_1_scale(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> ((u16, f32), (u16, f32)) {
+fn q4_1_scale(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -> Range {
     let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
     let inverse = 1.0 / half;
     let normal = values.map(|x| (x - middle) * inverse);

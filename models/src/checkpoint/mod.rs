@@ -5,11 +5,13 @@ pub mod gguf;
 pub mod hf;
 pub mod hub;
 pub mod lora;
-mod map;
+pub(crate) mod map;
 pub mod mlc;
 mod packed;
 mod sniff;
 mod tensors;
+
+pub(crate) use map::Map;
 
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
@@ -28,7 +30,7 @@ pub trait Checkpoint: Send + Sync {
     fn names(&self) -> Vec<&str>;
     /// A tensor's format and shape. `None` if there is none of this name.
     fn info(&self, name: &str) -> Option<TensorInfo>;
-    /// A tensor, borrowed from the file. `None` if there is none of this name.
+    /// A tensor, borrowed from the file if it lies there as it is. `None` if there is none of this name.
     fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>>;
     /// Some of a tensor's bytes as they lie in the file, for telling checkpoints apart.
     fn stored(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>> {
@@ -49,6 +51,10 @@ pub trait Checkpoint: Send + Sync {
     /// What the user should know about how the files, and those tensors that were, were read.
     fn notices(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// The files that hold the weights; none if they are in memory.
+    fn files(&self) -> Vec<PathBuf> {
+        self.under().map_or_else(Vec::new, |(base, _)| base.files())
     }
     /// The checkpoint that this one changes, and what tells this from others which change it.
     fn under(&self) -> Option<(&dyn Checkpoint, &str)> {
@@ -96,7 +102,8 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     }
     let ggufs = gguf::split::models(&files_ending(path, ".gguf")?, |p| file_name(p));
     let has_config = path.join("config.json").is_file();
-    if !has_config && path.join(mlc::CONFIG).is_file() {
+    // Some keep the config.json that MLC converted.
+    if path.join(mlc::CONFIG).is_file() && (!has_config || files_ending(path, ".safetensors")?.is_empty()) {
         return Ok(Box::new(mlc::Mlc::open(path)?));
     }
     match &ggufs[..] {

@@ -88,6 +88,12 @@ impl Tensors {
         before - self.entries.len()
     }
 
+    /// The files' paths.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let on_disk = self.files.iter().filter(|(_, map)| matches!(**map, Map::File(..)));
+        on_disk.map(|(path, _)| path.clone()).collect()
+    }
+
     pub(super) fn names(&self) -> Vec<&str> {
         self.entries.keys().map(String::as_str).collect()
     }

@@ -16,6 +16,16 @@ const ALIGNMENT: u64 = 32;
 /// About how many values are converted at once.
 const SHARE: usize = 1 << 22;
 
+/// How a matrix is converted.
+pub struct Conversion<'a> {
+    /// To what.
+    pub format: Format,
+    /// How much the errors of its inputs count.
+    pub weights: Option<&'a [f32]>,
+    /// On how many threads.
+    pub threads: usize,
+}
+
 /// A file that is being written.
 pub struct Output {
     to: PathBuf,
@@ -29,10 +39,6 @@ pub struct Output {
 impl Output {
     /// Begins the file that is to be `to`: its header, and room for the data.
     pub fn create(to: &Path, values: &[Named], items: &[Item], formats: &[Format]) -> Result<Self> {
-        let Some(name) = to.file_name() else { return Err(Error::file(to, "is no name for a file")) };
-        let mut name = name.to_owned();
-        name.push(".part");
-        let part = to.with_file_name(name);
         let mut listed = Vec::new();
         for (item, format) in items.iter().zip(formats) {
             let (cols, rows) = item.shape();
@@ -46,14 +52,7 @@ impl Output {
         let end = end.next_multiple_of(ALIGNMENT);
         starts.push(end);
 
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&part);
-        let file = file.map_err(|e| Error::io(&part, "cannot be created", e))?;
-        match file.try_lock() {
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::file(&part, "is being written by another program; wait for it, or write elsewhere"));
-            }
-        }
+        let (part, file) = locked(to)?;
         let mut output = Output { to: to.to_path_buf(), part, file, starts, header: bytes.len() as u64 };
         match output.begin(&bytes, end) {
             Ok(()) => Ok(output),
@@ -97,19 +96,12 @@ impl Output {
     }
 
     /// Writes the tensor that is number `at` of the list.
-    pub fn write(
-        &mut self,
-        checkpoint: &dyn Checkpoint,
-        item: &Item,
-        format: Format,
-        at: usize,
-        threads: usize,
-    ) -> Result<()> {
+    pub fn write(&mut self, checkpoint: &dyn Checkpoint, item: &Item, at: usize, to: &Conversion<'_>) -> Result<()> {
         self.file.seek(SeekFrom::Start(self.starts[at])).map_err(|e| self.io(e))?;
         match &item.data {
             Data::Values(values) => self.values(values),
             Data::Parts(parts) => parts.iter().try_for_each(|part| match item.matrix {
-                true => self.matrix(checkpoint, part, format, threads),
+                true => self.matrix(checkpoint, part, to),
                 false => self.vector(checkpoint, part, item.plus),
             }),
         }
@@ -128,7 +120,7 @@ impl Output {
         self.values(&turned)
     }
 
-    fn matrix(&mut self, checkpoint: &dyn Checkpoint, part: &Part, format: Format, threads: usize) -> Result<()> {
+    fn matrix(&mut self, checkpoint: &dyn Checkpoint, part: &Part, to: &Conversion<'_>) -> Result<()> {
         let tensor = tensor(checkpoint, &part.name)?;
         let share = (SHARE / tensor.cols.max(1)).max(1);
         for from in part.rows.clone().step_by(share) {
@@ -137,7 +129,10 @@ impl Output {
                 true => tensor.slice_rows(rows.start, rows.end),
                 false => gathered(&tensor, rows.map(|row| source(&part.turns, row)))?,
             };
-            let chunk = chunk.convert(format, threads)?;
+            let chunk = match to.weights {
+                Some(weights) => chunk.convert_weighted(to.format, weights, to.threads)?,
+                None => chunk.convert(to.format, to.threads)?,
+            };
             self.file.write_all(&chunk.bytes).map_err(|e| self.io(e))?;
             // What was read of it need not stay.
             checkpoint.release(&part.name);
@@ -155,6 +150,43 @@ impl Output {
     pub fn discard(&self) {
         // If that fails too, the next run writes over it.
         let _ = std::fs::remove_file(&self.part);
+    }
+}
+
+/// The file beside `to` that becomes it, and which nobody else is writing.
+fn locked(to: &Path) -> Result<(PathBuf, File)> {
+    let Some(name) = to.file_name() else { return Err(Error::file(to, "is no name for a file")) };
+    let mut name = name.to_owned();
+    name.push(".part");
+    let part = to.with_file_name(name);
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&part);
+    let file = file.map_err(|e| Error::io(&part, "cannot be created", e))?;
+    match file.try_lock() {
+        Ok(()) | Err(TryLockError::Error(_)) => Ok((part, file)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::file(&part, "is being written by another program; wait for it, or write elsewhere"))
+        }
+    }
+}
+
+/// Writes a file in the same way, in pieces that are each given with their place.
+pub fn write_whole(
+    to: &Path,
+    write: &mut dyn FnMut(&mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let (part, file) = locked(to)?;
+    let mut output = Output { to: to.to_path_buf(), part, file, starts: Vec::new(), header: 0 };
+    let mut put = |at: u64, bytes: &[u8]| {
+        let mut file = &output.file;
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).map_err(|e| output.io(e))
+    };
+    let done = put(0, &[]).and_then(|()| write(&mut put));
+    match done.and_then(|()| output.finish()) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            output.discard();
+            Err(error)
+        }
     }
 }
 

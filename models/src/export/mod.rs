@@ -4,6 +4,7 @@
 //! The file is written beside its place under another name and takes its own when it is whole. What a killed run leaves is
 //! written over by the next. At most one tensor of the checkpoint is in memory, and a few rows of what becomes of it.
 
+mod calibration;
 mod file;
 mod numbers;
 mod tensors;
@@ -15,7 +16,8 @@ use crate::names::Role;
 use crate::quantization::{Head, Quantization};
 use crate::spec::Spec;
 use crate::{Checkpoint, Error, Progress, Result};
-use file::Output;
+pub use calibration::Calibration;
+use file::{Conversion, Output};
 use nano_kernels::Format;
 use std::path::Path;
 use tensors::{Data, Item};
@@ -35,11 +37,13 @@ const OWN_KEYS: [&str; 6] = [
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
-pub struct ExportOptions {
+pub struct ExportOptions<'a> {
     /// The format of matrices.
     pub quantization: Quantization,
     /// That of embedding and head, if not the usual one.
     pub head: Option<Head>,
+    /// What is known of the inputs of its matrices, to quantize those better that matter.
+    pub calibration: Option<&'a Calibration>,
     /// Threads for conversions.
     pub threads: usize,
     /// Whether a file that is there already may be replaced.
@@ -61,7 +65,7 @@ pub struct Exported {
 pub fn export(
     checkpoint: &dyn Checkpoint,
     to: &Path,
-    options: &ExportOptions,
+    options: &ExportOptions<'_>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Exported> {
     if !options.replace && to.symlink_metadata().is_ok() {
@@ -72,6 +76,10 @@ pub fn export(
     // Readers of some scalings want these before anything else.
     items.sort_by_key(|item| item.role != Role::RopeFactors);
     let formats: Vec<Format> = items.iter().map(|item| format(item, options)).collect();
+    let mut notices: Vec<String> = numbers::notice(&spec).into_iter().collect();
+    if let Some(calibration) = options.calibration {
+        notices.extend(fits(calibration, checkpoint, &items)?);
+    }
     let values = values(checkpoint, &spec, options)?;
     let mut output = Output::create(to, &values, &items, &formats)?;
     let done = fill(checkpoint, &spec, &mut output, &items, &formats, options, report);
@@ -86,12 +94,34 @@ pub fn export(
     Ok(Exported {
         bytes: output.bytes(),
         bits_per_weight: 8.0 * output.data_bytes() as f64 / count.max(1) as f64,
-        notices: numbers::notice(&spec).into_iter().collect(),
+        notices,
     })
 }
 
+/// Refuses a calibration of another model, and tells what it does not know.
+fn fits(calibration: &Calibration, checkpoint: &dyn Checkpoint, items: &[Item]) -> Result<Option<String>> {
+    let matrices = || items.iter().filter(|item| item.matrix);
+    for item in matrices() {
+        let cols = item.dims.last().copied().unwrap_or(1);
+        if let Some(found) = calibration.of(&item.name).map(<[f32]>::len).filter(|found| *found != cols) {
+            let why = format!("has {cols} inputs, and the calibration is of {found}: it belongs to another model");
+            return Err(Error::tensor(checkpoint.path(), &item.name, why));
+        }
+    }
+    let known = matrices().filter(|item| calibration.of(&item.name).is_some()).count();
+    match matrices().count() - known {
+        _ if known == 0 => {
+            Err(Error::file(checkpoint.path(), "has no matrix that the calibration knows: it belongs to another model"))
+        }
+        0 => Ok(None),
+        // The embedding is looked up, not multiplied.
+        1 => Ok(None),
+        left => Ok(Some(format!("the calibration says nothing of {left} matrices, which are quantized as without it"))),
+    }
+}
+
 /// The format of a tensor of the file. Vectors, and what chooses experts, stay as exact as they are.
-fn format(item: &Item, options: &ExportOptions) -> Format {
+fn format(item: &Item, options: &ExportOptions<'_>) -> Format {
     let cols = item.dims.last().copied().unwrap_or(1);
     match (item.matrix, item.role) {
         (false, _) => Format::F32,
@@ -100,7 +130,7 @@ fn format(item: &Item, options: &ExportOptions) -> Format {
     }
 }
 
-fn values(checkpoint: &dyn Checkpoint, spec: &Spec, options: &ExportOptions) -> Result<Vec<Named>> {
+fn values(checkpoint: &dyn Checkpoint, spec: &Spec, options: &ExportOptions<'_>) -> Result<Vec<Named>> {
     let mut values = match checkpoint.config().metadata() {
         Some(metadata) => {
             let raw = metadata.raw().map_err(|why| Error::file(checkpoint.path(), why))?;
@@ -138,7 +168,7 @@ fn fill(
     output: &mut Output,
     items: &[Item],
     formats: &[Format],
-    options: &ExportOptions,
+    options: &ExportOptions<'_>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<()> {
     let total = items.iter().map(|item| item.bytes(checkpoint)).sum();
@@ -149,7 +179,10 @@ fn fill(
             let written = Gguf::open(output.path())?;
             numbers::check(checkpoint.path(), spec, &Spec::read(&written)?)?;
         }
-        output.write(checkpoint, &items[at], formats[at], at, options.threads)?;
+        let item = &items[at];
+        let weights = options.calibration.filter(|_| item.matrix).and_then(|calibration| calibration.of(&item.name));
+        let conversion = Conversion { format: formats[at], weights, threads: options.threads };
+        output.write(checkpoint, item, at, &conversion)?;
         progress.done_bytes += items[at].bytes(checkpoint);
         report(progress);
     }

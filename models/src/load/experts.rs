@@ -133,6 +133,21 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// Pieces of tensors in the backend's layout. Stacks stay `open` until all experts have theirs.
     fn pieces(&mut self, sources: &[Source], open: &mut Vec<String>) -> Result<B::Weight> {
+        let key = sources.iter().map(|source| format!("{} {} ", source.name, source.piece)).collect::<String>();
+        if let Some(weight) = self.kept(&key) {
+            for Source { role, name, piece, pieces } in sources {
+                if *piece == 0 {
+                    self.pass(*role, name)?;
+                }
+                if *pieces == 1 {
+                    self.done(name);
+                } else if !open.contains(name) {
+                    open.push(name.clone());
+                }
+            }
+            return Ok(weight);
+        }
+        let before = self.found();
         let mut parts: Vec<HostTensor<'a>> = Vec::new();
         for Source { role, name, piece: number, pieces } in sources {
             let checkpoint: &'a dyn Checkpoint = self.checkpoint;
@@ -165,6 +180,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         for Source { name, pieces, .. } in sources {
             if *pieces == 1 { self.done(name) } else { self.checkpoint.release(name) }
         }
+        self.made(key, before);
         Ok(weight)
     }
 }

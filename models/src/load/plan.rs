@@ -21,6 +21,8 @@ pub struct Plan {
     /// The most bytes that are held at a time while weights are loaded: those that are packed, the tensors that are just
     /// read (mapped from their file) and what they become.
     pub loading_bytes: u64,
+    /// Bytes of tensors that loading must convert into another format, or change.
+    pub converted_bytes: u64,
 }
 
 impl Plan {
@@ -71,6 +73,7 @@ pub fn plan<B: Backend>(
         page_bytes: B::page_bytes(&pages) as u64,
         workspace_bytes: workspace as u64,
         loading_bytes: tally.most,
+        converted_bytes: if checkpoint.under().is_some() { tally.packed } else { tally.converted },
     })
 }
 
@@ -95,6 +98,8 @@ pub struct Tally<B> {
     packed: u64,
     /// The most at a time.
     most: u64,
+    /// Of tensors that change their format.
+    converted: u64,
     /// Of the weight that is being made: its parts on the host, and what they will take.
     held: u64,
     becomes: u64,
@@ -103,7 +108,7 @@ pub struct Tally<B> {
 
 impl<B: Backend> Tally<B> {
     fn new(options: LoadOptions) -> Self {
-        Tally { options, packed: 0, most: 0, held: 0, becomes: 0, backend: PhantomData }
+        Tally { options, packed: 0, most: 0, converted: 0, held: 0, becomes: 0, backend: PhantomData }
     }
 
     /// A tensor is looked through.
@@ -123,6 +128,7 @@ impl<B: Backend> Tally<B> {
             let converted = (format.row_bytes(info.cols).unwrap_or(0) * info.rows) as u64;
             self.hold(info.bytes as u64 + converted);
             self.held += converted;
+            self.converted += info.bytes as u64;
         }
     }
 

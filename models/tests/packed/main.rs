@@ -1,6 +1,7 @@
 //! Folders with quantized weights: values must be those of the formulas, bit for bit, and what does not fit together is
 //! one clear error.
 
+mod cuda;
 mod errors;
 mod goldens;
 mod mlc;
@@ -116,6 +117,35 @@ fn gptq_is_read_without_loss() {
         let weights = Weights::new(1, bits, SHAPE, SHAPE.1, (1, 1 << bits));
         same("whole rows", &gptq(bits, -1, ""), &weights.gptq("a", 1), &weights, format(Group::G128));
     }
+}
+
+#[test]
+fn groups_may_differ_in_length_by_whole_blocks() {
+    let mut weights = Weights::new(5, 4, (16, 384), 192, (1, 16));
+    weights.groups = (0..384).map(|k| usize::from(k >= 128)).collect();
+    let weights = weights.shuffled();
+    same("128 and 256", &gptq(4, 192, "gptq"), &weights.gptq("a", 1), &weights, Format::Int4(Group::G64));
+}
+
+#[test]
+fn groups_that_are_not_used_are_as_inputs_lie() {
+    let weights = Weights::new(5, 4, (16, 128), 64, (1, 16));
+    for (value, all) in [(0, true), (-1, true), (-1, false)] {
+        let mut tensors = weights.gptq("a", 1);
+        let stated = tensors[3].bytes.as_chunks_mut::<4>().0;
+        let n = if all { stated.len() } else { 1 };
+        stated[..n].iter_mut().for_each(|group| *group = i32::to_le_bytes(value));
+        same(&format!("{n} of {value}"), &gptq(4, 64, "gptq"), &tensors, &weights, Format::Int4(Group::G64));
+    }
+}
+
+#[test]
+fn large_tensors_are_shared_among_threads() {
+    let weights = Weights::new(6, 4, (6800, 32), 32, (1, 15));
+    let format = Format::Int4(Group::G32);
+    same("awq", &awq(32), &weights.awq("a"), &weights, format);
+    same("gptq", &gptq(4, 32, "gptq"), &weights.gptq("a", 1), &weights, format);
+    same("compressed", &compressed(4, Some(32), false), &weights.compressed("a", false), &weights, format);
 }
 
 #[test]

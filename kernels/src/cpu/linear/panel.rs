@@ -1,4 +1,5 @@
-//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned into int8 blocks of 32.
+//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned
+//! into int8 blocks of 32.
 
 use super::super::lanes::{GROUP, Job, LANES, Lanes};
 use super::super::norm;
@@ -41,6 +42,11 @@ impl Panel {
             self.sums.resize(groups, 0);
             self.firsts.resize(groups, 0);
         }
+    }
+
+    /// The rows as they were given, normed.
+    pub fn floats(&self) -> &[f32] {
+        &self.floats
     }
 
     /// Views for threads, over rows of `cols` values.

@@ -15,7 +15,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn new(values: BTreeMap<String, Value>, map: Arc<Map>) -> Self {
+    pub(crate) fn new(values: BTreeMap<String, Value>, map: Arc<Map>) -> Self {
         Metadata { values, map }
     }
 

@@ -63,6 +63,24 @@ impl HuggingFace {
         Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out })
     }
 
+    /// The same from a config.json and a file of safetensors that are in memory already.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn from_bytes(path: &Path, json: Value, shard: Vec<u8>) -> Result<Self> {
+        let method = quantized::method(path, path, &json)?;
+        let (mut tensors, mut found) = (Tensors::default(), Found::new());
+        let map = Arc::new(Map::Memory(shard));
+        let shard = parse_shard(path, &map)?;
+        let file = tensors.add_file(path.to_path_buf(), map);
+        found.extend(shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))));
+        if let Some(method) = &method {
+            method.gather(&mut tensors, &mut found)?;
+        }
+        list(&mut tensors, found)?;
+        let quantized = method.map(|method| method.to_string());
+        let config = Config::from_json(path, json)?;
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out: 0 })
+    }
+
     /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
     fn stop(&self) -> Result<Vec<u32>> {
         let mut stop = Vec::new();
@@ -109,6 +127,10 @@ impl Checkpoint for HuggingFace {
 
     fn quantized(&self) -> Option<&str> {
         self.quantized.as_deref()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.tensors.paths()
     }
 
     fn release(&self, name: &str) {

@@ -229,6 +229,10 @@ impl Checkpoint for Mlc {
         self.tensors.notices()
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.tensors.paths()
+    }
+
     fn release(&self, name: &str) {
         self.tensors.release(name);
     }

@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use nano_kernels::{Format, Group, HostTensor};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// What messages call them.
 const ZEROS: &str = "zero points";
@@ -78,6 +79,16 @@ pub(super) struct Packed {
     /// The first output, where this is a part of what the arrays hold.
     pub(super) first: usize,
 }
+
+/// The bytes of its arrays.
+struct From<'a> {
+    quants: &'a [u8],
+    scales: &'a [u8],
+    zeros: &'a [u8],
+}
+
+/// About how many bytes a thread writes at a time.
+const SHARE: usize = 1 << 17;
 
 /// The files' bytes, by number.
 pub(super) type Files<'a> = &'a dyn Fn(&Array) -> Result<&'a [u8], Fault>;
@@ -179,8 +190,12 @@ impl Packed {
         let block = (format.block_len(), format.block_bytes());
         let row_bytes = format.row_bytes(self.cols).unwrap_or_default();
         let mut bytes = vec![0; row_bytes * self.rows];
-        unpack::quants(self, files(&self.quants)?, order.as_ref(), block, &mut bytes);
-        let rounded = self.heads(files, order.as_ref(), block, &mut bytes)?;
+        let zeros = match &self.zeros {
+            Zeros::Same(_) => &[][..],
+            Zeros::Columns(array, _) | Zeros::Awq(array) | Zeros::Rows(array) | Zeros::Signed(array) => files(array)?,
+        };
+        let from = From { quants: files(&self.quants)?, scales: files(&self.scales.array)?, zeros };
+        let rounded = self.unpack(&from, order.as_ref(), block, &mut bytes)?;
         let wrong = |e: nano_kernels::Error| e.to_string();
         let tensor = HostTensor::new(name, format, self.rows, self.cols, Cow::Owned(bytes)).map_err(wrong)?;
         let tensor = match order {
@@ -190,19 +205,51 @@ impl Packed {
         Ok((tensor, rounded))
     }
 
-    /// Writes scales and zero points. Says how many scales are no f16 and had to be rounded.
-    fn heads<'a>(
+    /// Writes all blocks, each of so many values and bytes, on as many threads as are worth it. Says how many scales are
+    /// no f16 and had to be rounded.
+    fn unpack(
         &self,
-        files: Files<'a>,
+        from: &From<'_>,
         order: Option<&groups::Order>,
         (len, size): (usize, usize),
         out: &mut [u8],
     ) -> Result<usize, Fault> {
-        let scales = files(&self.scales.array)?;
-        let zeros = match self.arrays().nth(2) {
-            Some(array) if !matches!(self.zeros, Zeros::Same(_)) => files(array)?,
-            _ => &[],
+        let row = self.cols / len * size;
+        let share = (SHARE / row).next_multiple_of(unpack::TILE).max(unpack::TILE) * row;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(out.len().div_ceil(share));
+        let shares = Mutex::new(out.chunks_mut(share).enumerate());
+        let work = || -> Result<usize, Fault> {
+            let mut rounded = 0;
+            loop {
+                let next = shares.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((i, out)) = next else { return Ok(rounded) };
+                let first = self.first + i * (share / row);
+                unpack::quants(self, first, from.quants, order, (len, size), out);
+                rounded += self.heads(first, from, order, (len, size), out)?;
+            }
         };
+        std::thread::scope(|scope| {
+            let spawn = |_| std::thread::Builder::new().name("unpack".into()).spawn_scoped(scope, work).ok();
+            // Where no thread can be had, there are fewer: this one does what is left.
+            let others: Vec<_> = (1..threads).map_while(spawn).collect();
+            let mine = work();
+            others
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err("could not be unpacked".into())))
+                .chain([mine])
+                .sum()
+        })
+    }
+
+    /// Writes scales and zero points of outputs from `first` on. Says how many scales had to be rounded.
+    fn heads(
+        &self,
+        first: usize,
+        from: &From<'_>,
+        order: Option<&groups::Order>,
+        (len, size): (usize, usize),
+        out: &mut [u8],
+    ) -> Result<usize, Fault> {
         let count = self.count();
         let stride = if self.scales.transposed { (1, self.scales.array.cols) } else { (count, 1) };
         let blocks = self.cols / len;
@@ -213,9 +260,9 @@ impl Packed {
             for block in 0..blocks {
                 let group = order.map_or(block * len / self.per, |order| order.groups[block]);
                 for i in 0..outputs {
-                    let output = self.first + tile * unpack::TILE + i;
-                    let (scale, exact) = self.scale(scales, output * stride.0 + group * stride.1)?;
-                    let zero = self.zero(zeros, output, group, count);
+                    let output = first + tile * unpack::TILE + i;
+                    let (scale, exact) = self.scale(from.scales, output * stride.0 + group * stride.1)?;
+                    let zero = self.zero(from.zeros, output, group, count);
                     let at = (i * blocks + block) * size;
                     out[at..at + 2].copy_from_slice(&scale.to_le_bytes());
                     out[at + 2..at + 4].copy_from_slice(&zero.to_le_bytes());

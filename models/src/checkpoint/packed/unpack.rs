@@ -14,9 +14,10 @@ pub(super) const fn awq_place(i: usize) -> usize {
     [0, 4, 1, 5, 2, 6, 3, 7][i]
 }
 
-/// Writes the quants of all outputs into blocks of `len` values and `size` bytes.
+/// Writes the quants of outputs from `first` on into blocks of `len` values and `size` bytes.
 pub(super) fn quants(
     packed: &Packed,
+    first: usize,
     bytes: &[u8],
     order: Option<&Order>,
     (len, size): (usize, usize),
@@ -29,7 +30,7 @@ pub(super) fn quants(
     // What lies in rows is read row by row.
     let outputs = if packed.layout == Layout::Rows { 1 } else { TILE };
     for (tile, out) in out.chunks_mut(outputs * place.row).enumerate() {
-        let first = packed.first + tile * outputs;
+        let first = first + tile * outputs;
         match order {
             Some(order) => reordered(packed, words, first, &order.inputs, &place, out),
             None => match (packed.layout, packed.bits) {

@@ -1,6 +1,6 @@
 //! AWQ in the order of its GEMM kernel: `qweight`, `qzeros` and `scales`, all with a row for an input or a group.
 
-use super::{Packed, Pieces, Result, Settings, groups, per};
+use super::{Packed, Pieces, Result, Settings, groups};
 use crate::checkpoint::packed::{Layout, Zeros};
 use std::fmt::{self, Display, Formatter};
 
@@ -13,13 +13,15 @@ pub(in super::super) struct Awq {
 
 impl Awq {
     pub(super) fn new(settings: &Settings<'_>) -> Result<Self> {
-        const VERSION: &str = "version";
         settings.bits(&["bits", "w_bit"], &[4])?;
-        match settings.text(VERSION)?.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("gemm") => {}
-            Some(other) => {
-                let why = format!("is \"{other}\", an order of one kernel's own; only gemm is read");
-                return Err(settings.wrong(VERSION, why));
+        // Each tool has its own key for it.
+        for key in ["version", "format"] {
+            match settings.text(key)?.map(str::to_ascii_lowercase).as_deref() {
+                None | Some("gemm") => {}
+                Some(other) => {
+                    let why = format!("is \"{other}\", an order of one kernel's own; only gemm is read");
+                    return Err(settings.wrong(key, why));
+                }
             }
         }
         let zero_point = settings.flag("zero_point")?.unwrap_or(true);
@@ -35,7 +37,7 @@ impl Awq {
             None => return Err(pieces.wrong(quants.file, "qzeros", "is missing")),
         };
         let (rows, cols) = (quants.cols.saturating_mul(8), quants.rows);
-        let per = per(self.group.or(Some(cols)), cols, scales.array.rows);
+        let per = self.group.unwrap_or(cols);
         Ok(Packed { bits: 4, rows, cols, per, layout: Layout::Awq, quants, scales, zeros, groups: None, first: 0 })
     }
 }

@@ -83,7 +83,7 @@ impl Compressed {
             None => return Err(pieces.wrong(file, "weight_zero_point", "is missing")),
         };
         let (rows, cols) = (quants.rows, quants.cols.saturating_mul(32 / scheme.bits));
-        let per = scheme.group.unwrap_or(cols).max(1);
+        let per = scheme.group.unwrap_or(cols);
         let layout = Layout::Rows;
         Ok(Packed { bits: scheme.bits, rows, cols, per, layout, quants, scales, zeros, groups, first: 0 })
     }

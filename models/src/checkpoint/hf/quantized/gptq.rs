@@ -62,8 +62,10 @@ impl Gptq {
             return Err(pieces.wrong(file, "qweight", format!("its quants have {bits} bits; read are 4 and 8")));
         }
         let cols = quants.rows.saturating_mul(32 / bits);
-        let stated = if self.dynamic { None } else { Some(self.group.unwrap_or(cols)) };
-        let per = super::per(stated, cols, scales.array.rows);
+        let per = match self.dynamic {
+            true => (cols / scales.array.rows).max(1),
+            false => self.group.unwrap_or(cols),
+        };
         let zeros = Zeros::Columns(zeros, self.plus);
         Ok(Packed { bits, rows, cols, per, layout: Layout::Columns, quants, scales, zeros, groups, first: 0 })
     }

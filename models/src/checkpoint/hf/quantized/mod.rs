@@ -201,8 +201,3 @@ impl Pieces<'_> {
         }
     }
 }
-
-/// Where groups are not stated, or differ from tensor to tensor: inputs of a group by how many scales there are.
-fn per(stated: Option<usize>, inputs: usize, count: usize) -> usize {
-    stated.unwrap_or(inputs / count.max(1)).max(1)
-}

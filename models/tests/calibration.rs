@@ -1,0 +1,121 @@
+//! What a text says of which weights matter: measured, kept, read again, used.
+
+mod session;
+
+use nano_models::testing::{TempDir, Tiny};
+use nano_models::{Calibration, ExportOptions, Quantization, export, open};
+use session::Session;
+use std::path::Path;
+
+const OPTIONS: ExportOptions<'_> =
+    ExportOptions { quantization: Quantization::Q4F16, head: None, calibration: None, threads: 2, replace: true };
+
+/// Tokens with some order: each is often followed by the same.
+fn tokens(vocab: usize, n: usize, seed: u64) -> Vec<u32> {
+    let (mut state, mut last) = (seed, 0);
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let random = (state >> 33) as usize;
+            last = if random.is_multiple_of(3) { random / 3 % (vocab / 4) } else { (last * 7 + 3) % (vocab / 4) };
+            last as u32
+        })
+        .collect()
+}
+
+fn logits(path: &Path, tokens: &[u32]) -> Vec<Vec<f32>> {
+    Session::open(path, Some(Quantization::F32), 2).feed(tokens)
+}
+
+fn error(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    pairs.map(|(f, e)| ((f - e) as f64).powi(2)).sum()
+}
+
+#[test]
+fn what_matters_is_held_better() {
+    let tiny = Tiny { dim: 128, heads: 8, hidden: 256, ..Tiny::default() };
+    let from = tiny.folder(1).temp("calibration-from");
+    let dir = TempDir::new("calibration");
+    let checkpoint = open(from.path()).unwrap();
+    let mut reports = Vec::new();
+    let text = tokens(tiny.vocab_size(), 2000, 1);
+    let calibration = Calibration::measure(&*checkpoint, &text, 2, &mut |done| reports.push(done)).unwrap();
+    assert_eq!(reports, [512, 1024, 1536, 2000]);
+    assert_eq!(calibration.len(), 7 * tiny.layers + 1, "all but the embedding");
+
+    let other = tokens(tiny.vocab_size(), 200, 2);
+    let expected = logits(from.path(), &other);
+    let errors = [None, Some(&calibration)].map(|calibration| {
+        let to = dir.path().join("m.gguf");
+        let made = export(&*checkpoint, &to, &ExportOptions { calibration, ..OPTIONS }, &mut |_| ()).unwrap();
+        assert!(made.notices.is_empty());
+        error(&logits(&to, &other), &expected)
+    });
+    assert!(errors[1] < 0.8 * errors[0], "{errors:?}");
+
+    // Kept and read again, it does the same.
+    let kept = dir.path().join("calibration.gguf");
+    calibration.save(&kept).unwrap();
+    let again = Calibration::open(&kept).unwrap();
+    assert_eq!(again, calibration);
+
+    // From a GGUF file of the model it is the same, under the same names.
+    let gguf = dir.path().join("f32.gguf");
+    export(&*checkpoint, &gguf, &ExportOptions { quantization: Quantization::F32, ..OPTIONS }, &mut |_| ()).unwrap();
+    let from_gguf = Calibration::measure(&*open(&gguf).unwrap(), &text, 1, &mut |_| ()).unwrap();
+    for name in ["blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight", "output.weight"] {
+        let pairs = from_gguf.of(name).unwrap().iter().zip(calibration.of(name).unwrap());
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs()), "{name}");
+    }
+}
+
+#[test]
+fn a_calibration_of_another_model_is_refused() {
+    let small = Tiny::default().folder(1).temp("calibration-small");
+    let large = Tiny { dim: 128, heads: 8, ..Tiny::default() }.folder(1).temp("calibration-large");
+    let text = tokens(64, 512, 1);
+    let calibration = Calibration::measure(&*open(small.path()).unwrap(), &text, 1, &mut |_| ()).unwrap();
+    let to = small.path().join("m.gguf");
+    let options = ExportOptions { calibration: Some(&calibration), ..OPTIONS };
+    let error = export(&*open(large.path()).unwrap(), &to, &options, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("has 128 inputs, and the calibration is of 64"), "{error}");
+    let nothing = Calibration::default();
+    let options = ExportOptions { calibration: Some(&nothing), ..OPTIONS };
+    let error = export(&*open(small.path()).unwrap(), &to, &options, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("no matrix that the calibration knows"), "{error}");
+}
+
+#[test]
+fn experts_are_quantized_as_without_it() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny/qwen3-moe");
+    let dir = TempDir::new("calibration-experts");
+    let checkpoint = open(&from).unwrap();
+    let calibration = Calibration::measure(&*checkpoint, &tokens(100, 600, 1), 2, &mut |_| ()).unwrap();
+    let options = ExportOptions { calibration: Some(&calibration), ..OPTIONS };
+    let made = export(&*checkpoint, &dir.path().join("m.gguf"), &options, &mut |_| ()).unwrap();
+    assert!(made.notices[0].contains("says nothing of"), "{:?}", made.notices);
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let from = Tiny { layers: 1, ..Tiny::default() }.folder(1).temp("calibration-bad-from");
+    let dir = TempDir::new("calibration-bad");
+    let calibration = Calibration::measure(&*open(from.path()).unwrap(), &tokens(64, 512, 1), 1, &mut |_| ()).unwrap();
+    let kept = dir.path().join("c.gguf");
+    calibration.save(&kept).unwrap();
+    let bytes = std::fs::read(&kept).unwrap();
+    for len in [0, 3, 100, bytes.len() / 2, bytes.len() - 100] {
+        let cut = dir.write("cut.gguf", &bytes[..len]);
+        assert!(Calibration::open(&cut).unwrap_err().to_string().contains("cut.gguf"), "{len} bytes");
+    }
+    let model = dir.write("m.gguf", Tiny::default().gguf());
+    let error = Calibration::open(&model).unwrap_err().to_string();
+    assert!(error.contains("is no calibration"), "{error}");
+    // Any byte may be another: an error or a calibration, never a panic.
+    for at in (0..bytes.len()).step_by(bytes.len() / 300) {
+        let mut odd = bytes.clone();
+        odd[at] ^= 0x41;
+        let _ = Calibration::open(&dir.write("odd.gguf", &odd));
+    }
+}
