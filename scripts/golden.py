@@ -4,11 +4,12 @@
     golden.py tiny [NAME ...] [--converter LLAMA.CPP]   tiny random checkpoints and what transformers computes from them in
                                       float32; GGUF files of families beside llama are written by llama.cpp's converter
     golden.py rope                    frequencies of rope by transformers, for every scaling
+    golden.py lora                    adapters for one of them, and what transformers computes with these merged by PEFT
     golden.py llama-tiny              reads the tiny GGUF files with llama.cpp and compares with transformers
     golden.py smollm2 MODEL.gguf      transformers on the real model (GGUF dequantized to float32)
     golden.py llama-smollm2 MODEL.gguf   llama.cpp on the real model
 
-tiny and smollm2 need: pip install torch transformers safetensors gguf accelerate
+tiny and smollm2 need: pip install torch transformers safetensors gguf accelerate; lora needs peft as well
 llama-tiny and llama-smollm2 need: pip install llama-cpp-python gguf
 The files they write are committed; tests read them and never run this script.
 """
@@ -29,6 +30,7 @@ def main():
     tiny.add_argument("names", nargs="*", help="which checkpoints (default: all)")
     tiny.add_argument("--converter", type=Path, help="the folder of llama.cpp's convert_hf_to_gguf.py")
     commands.add_parser("rope")
+    commands.add_parser("lora")
     commands.add_parser("llama-tiny")
     commands.add_parser("smollm2").add_argument("model", type=Path)
     commands.add_parser("llama-smollm2").add_argument("model", type=Path)
@@ -43,6 +45,10 @@ def main():
         from goldens import rope
 
         rope.write(args.out)
+    elif args.command == "lora":
+        from goldens import lora
+
+        lora.write(args.out)
     elif args.command == "llama-tiny":
         from goldens import llama
 

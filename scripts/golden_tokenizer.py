@@ -11,6 +11,7 @@ them. For each vocabulary there is
     NAME.vocab.json       the same as GGUF keys           NAME.gguf.json   what llama.cpp makes of it (and sentencepiece)
 """
 
+import base64
 import itertools
 import json
 import sys
@@ -52,6 +53,12 @@ TEXTS = PROSE + [
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|begin_of_text|>", "<|eot_id|>"]
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r" ?[^\s\p{L}\p{N}]", r" ?[^\s\p{L}\p{M}\p{N}]")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+WORDS = rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*%s|"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = WORDS % ("", "") + r"\p{N}|" + REST
+GPT4O = WORDS % (2 * ("(?i:'s|'t|'re|'ve|'m|'ll|'d)?",)) + r"\p{N}{1,3}|" + REST
 
 
 def write(path, value):
@@ -130,11 +137,30 @@ def as_gguf(t, pre):
 
 def sentencepiece(folder, **options):
     prefix = str(Path(folder) / "m")
+    if options.get("model_type") == "unigram":
+        rules = Path(folder) / "rules.tsv"
+        rules.write_text("".join(f"{a}\t{b}\n" for a, b in RULES.items()))
+        options["normalization_rule_tsv"] = str(rules)
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(list(itertools.chain.from_iterable(p.split("\n") for p in PROSE * 3))), model_prefix=prefix, model_type="bpe",
-        hard_vocab_limit=False, normalization_rule_name="identity", character_coverage=0.98, minloglevel=2,
-        **{"vocab_size": 520, "byte_fallback": True, "remove_extra_whitespaces": False, "control_symbols": ["<|im_start|>", "<|im_end|>"], **options})
+        sentence_iterator=iter(list(itertools.chain.from_iterable(p.split("\n") for p in PROSE * 3))), model_prefix=prefix,
+        hard_vocab_limit=False, character_coverage=0.98, minloglevel=2,
+        **{"model_type": "bpe", "normalization_rule_name": "identity", "vocab_size": 520, "byte_fallback": True, "remove_extra_whitespaces": False, "control_symbols": ["<|im_start|>", "<|im_end|>"], **options})
     return spm.SentencePieceProcessor(model_file=prefix + ".model")
+
+
+# A small map of characters, as code points; that of nmt_nfkc has a third of a megabyte.
+RULES = {"FB01": "66 69", "BD": "31 2044 32", "FF0C": "2C", "FF01": "21", "A0": "20", "2003": "20", "3000": "20", "9": "20", "A": "20", "D A": "20",
+         "200B": "", "65 301": "E9", "2167": "56 49 49 49", "1F600": "3A 29"}  # fmt: skip
+UNIGRAM = {"model_type": "unigram", "normalization_rule_name": "", "byte_fallback": False, "vocab_size": 300, "remove_extra_whitespaces": True}
+
+
+def charsmap(folder):
+    """SentencePiece's compiled map of characters, in base64."""
+    from sentencepiece import sentencepiece_model_pb2 as pb
+
+    model = pb.ModelProto()
+    model.ParseFromString((Path(folder) / "m.model").read_bytes())
+    return base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
 
 
 def spm_as_gguf(sp, **more):
@@ -183,6 +209,9 @@ def main():
         ("smollm", "smollm", byte_level(smollm)),
         ("gpt2", "gpt-2", byte_level(byte())),
         ("qwen2", "qwen2", byte_level(cut(QWEN2))),
+        ("qwen35", "qwen35", byte_level(cut(QWEN35))),
+        ("tekken", "tekken", byte_level(cut(TEKKEN), ignore_merges=True, bos="<s>")),
+        ("gpt4o", "gpt-4o", byte_level(cut(GPT4O))),
         ("default", "default", byte_level(byte())),
         ("nfc", None, byte_level(cut(QWEN2), normalizer=normalizers.NFC())),
         ("prefix", None, byte_level(byte(True))),
@@ -200,10 +229,13 @@ def main():
             ("spm", {}, {"add_space_prefix": True}),
             ("spm-no-prefix", {"add_dummy_prefix": False}, {"add_space_prefix": False}),
             ("spm-collapse", {"remove_extra_whitespaces": True}, {"add_space_prefix": True, "remove_extra_whitespaces": True}),
+            ("spm-unigram", UNIGRAM, {"model": "t5", "add_space_prefix": True, "remove_extra_whitespaces": True}),
             ("spm-unk", {"byte_fallback": False, "vocab_size": 300}, {"add_space_prefix": True}),
         ]:
             sp = sentencepiece(folder, **options)
             vocab = spm_as_gguf(sp, **more)
+            if name == "spm-unigram":
+                vocab["charsmap"] = charsmap(folder)
             write(out / f"{name}.vocab.json", vocab)
             golden = {"text": sp.encode(TEXTS), "decoded": sp.decode(sp.encode(TEXTS))}
             if name in ("spm", "spm-no-prefix"):  # llama.cpp neither collapses spaces nor works without byte tokens

@@ -1,10 +1,10 @@
 //! The operations, one by one: products for decode (GB/s of weights) and prefill (GOPS), attention.
 //!
-//! `cargo bench -p nano-benches --bench ops [-- threads]`
+//! `cargo bench -p nano-benches --bench ops [-- threads... formats...]`
 
 use nano_benches::{median, step};
 use nano_kernels::cpu::{Cpu, Isa};
-use nano_kernels::{After, Attend, Backend, Format, HostTensor, KvFormat, Linear, PageLayout, Precision, Rows};
+use nano_kernels::{After, Attend, Backend, Format, Group, HostTensor, KvFormat, Linear, PageLayout, Precision, Rows};
 use std::borrow::Cow;
 
 fn weight(format: Format, rows: usize, cols: usize) -> HostTensor<'static> {
@@ -14,19 +14,25 @@ fn weight(format: Format, rows: usize, cols: usize) -> HostTensor<'static> {
         x = x.wrapping_mul(1664525).wrapping_add(1013904223);
         *b = (x >> 27) as u8;
     });
+    if let Format::Int4(_) | Format::Int8(_) = format {
+        bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| block[2..4].copy_from_slice(&[8, 0]));
+    }
     HostTensor::new("w", format, rows, cols, Cow::Owned(bytes)).unwrap()
 }
 
-fn products(isa: Isa, threads: usize) {
+fn products(isa: Isa, threads: usize, names: &[String]) {
     let mut cpu = Cpu::with_isa(threads, isa).unwrap();
-    for format in [Format::Q4_1, Format::Q4_0, Format::Q8_0, Format::Q4K, Format::Q6K, Format::F16] {
+    let formats = [Format::Q4_1, Format::Q4_0, Format::Q8_0, Format::Q4K, Format::Q6K, Format::F16];
+    let groups = [Format::Int4(Group::G128), Format::Int4(Group::G32), Format::Int8(Group::G128)];
+    let named = |format: &Format| names.is_empty() || names.iter().any(|name| name == format.name());
+    for format in formats.into_iter().chain(groups).filter(named) {
         let (outs, cols) = (1536, 1536);
         // Enough copies that no cache holds them.
         let copies: Vec<Linear<Cpu>> = (0..64)
             .map(|_| Linear { weight: cpu.weight(&[weight(format, outs, cols)]).unwrap(), bias: None })
             .collect();
         let bytes = Cpu::weight_bytes(format, outs, cols) * copies.len();
-        let mut line = format!("{:14} {threads}T {:5}", isa.name(), format.name());
+        let mut line = format!("{:14} {threads}T {:9}", isa.name(), format.name());
         for rows in [1, 8, 256] {
             let x = cpu.buf(rows, cols, Precision::Half).unwrap();
             let mut out = cpu.buf(rows, outs, Precision::Half).unwrap();
@@ -71,11 +77,15 @@ fn attention(isa: Isa, threads: usize) {
 }
 
 fn main() {
-    let threads = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect::<Vec<usize>>();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let threads: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let names: Vec<String> = words.into_iter().filter(|word| word.parse::<usize>().is_err()).collect();
     for threads in if threads.is_empty() { vec![1, 2] } else { threads } {
         for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Scalar) {
-            products(isa, threads);
-            attention(isa, threads);
+            products(isa, threads, &names);
+            if names.is_empty() {
+                attention(isa, threads);
+            }
         }
     }
 }

@@ -93,6 +93,7 @@ impl About<'_> {
             "tied": spec.tied,
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
+            "quantized": self.checkpoint.quantized(),
             "quantization": self.args.machine.quantization.map(|q| q.name()),
             "head": self.head(),
             "template": info.template,
@@ -105,6 +106,8 @@ impl About<'_> {
                 "weights_bytes": info.memory.weights_bytes,
                 "kv_bytes_per_1k": info.memory.kv_bytes_per_1k,
                 "workspace_bytes": info.memory.workspace_bytes,
+                "loading_bytes": info.memory.loading_bytes,
+                "peak_bytes": info.memory.peak_bytes(),
                 "total_bytes": info.memory.total_bytes,
                 "context": info.context,
             },
@@ -125,6 +128,7 @@ impl About<'_> {
             ),
             ("rope", format!("base {}, scaling {}", spec.rope.theta, scaling(&spec.rope.scaling))),
         ];
+        lines.extend(self.checkpoint.quantized().map(|how| ("quantized", how.to_owned())));
         if let Some((window, layers)) = spec.window() {
             let part = if layers < spec.layers { format!(" in {layers} layers") } else { String::new() };
             lines.push(("window", format!("{window} tokens{part}")));
@@ -143,6 +147,9 @@ impl About<'_> {
         let kv = info.kv_format.map_or("", kv_name);
         lines.push(("", format!("{} keys and values per 1024 tokens ({kv})", megabytes(memory.kv_bytes_per_1k))));
         lines.push(("", format!("{} buffers", megabytes(memory.workspace_bytes))));
+        let loading = megabytes(memory.loading_bytes);
+        lines
+            .push(("", format!("{loading} at most while loading, files as far as they are mapped at a time included")));
         lines.push(match &info.gpu {
             Some(gpu) => ("device", format!("{}, {gpu}", info.device)),
             None => ("device", format!("{}, {} threads", info.device, info.threads)),
@@ -155,7 +162,7 @@ impl About<'_> {
         let titles = std::iter::once("tensors").chain(std::iter::repeat(""));
         titles.zip(&self.kinds).map(move |(title, kind)| {
             let Kind { name, format, shape: (rows, cols), count, bytes } = kind;
-            (title, format!("{name:<names$}  {format:<6}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
+            (title, format!("{name:<names$}  {format:<9}  {count:>4} x [{rows} x {cols}], {}", megabytes(*bytes)))
         })
     }
 

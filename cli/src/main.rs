@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod chat;
 mod complete;
 mod constraint;
@@ -79,6 +80,7 @@ fn run(command: &Command, terminals: Terminals, log: &Log, started: Instant) -> 
         Command::Session(args) => session::run(args, log),
         Command::Perplexity(args) => perplexity::run(args, log),
         Command::Quantize(args) => quantize::run(args, log),
+        Command::Cache(args) => cache::run(args, log),
         Command::Bench(args) => bench::run(args, log, started),
     }?;
     Ok(0)
@@ -97,6 +99,7 @@ fn level(command: &Command) -> LogLevel {
         Command::Session(args) => &args.log,
         Command::Perplexity(args) => &args.log,
         Command::Quantize(args) => &args.log,
+        Command::Cache(args) => args.action.log(),
         Command::Bench(args) => &args.log,
     };
     log.level()

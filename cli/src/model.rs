@@ -50,11 +50,13 @@ pub fn options(args: &MachineArgs, threads: Option<usize>, context: Option<usize
     ModelOptions {
         quantization: args.quantization,
         head: args.head,
+        adapters: args.lora.clone(),
         device: args.device,
         threads,
         max_context_len: context,
         memory: args.memory,
         kv_cache: args.kv_cache,
+        packed: if args.no_packed_cache { None } else { crate::cache::packed() },
         // This program holds one conversation at a time.
         max_sequences: Some(1),
         ..ModelOptions::default()
@@ -124,6 +126,11 @@ fn tell(event: LoadEvent, chat: bool, started: Instant, bar: &mut Option<Progres
             );
             // A GPU takes all of it at once, and on a board from everybody.
             if device == "cuda" { log.note(plan) } else { log.debug(plan) }
+        }
+        LoadEvent::Kept { path, bytes } => {
+            let text =
+                format!("{} of packed weights are kept for the next start: {}", megabytes(bytes), path.display());
+            bar.as_ref().map_or_else(|| log.note(&text), |bar| bar.suspend(|| log.note(&text)));
         }
         LoadEvent::Template(text) if !chat => log.debug(text),
         LoadEvent::Notice(text) | LoadEvent::Template(text) => match bar {

@@ -17,8 +17,9 @@ struct Place {
     u32 tile, half, lane, word;  // word: 0..3 of the group of 32
 };
 
-// The eight values, times 2^24 unscale^-1 (F16: as they are).
-template <int F> DEVICE void eight(float (&v)[8], const Planes& at, const Place& p, u32 super, u32 r) {
+// The eight values, times 2^24 unscale^-1 (F16: as they are; Z4, Z8: times unscale^-1).
+template <int F>
+DEVICE void eight(float (&v)[8], const Planes& at, const Place& p, u32 super, u32 r, u32 shift) {
     const u8* quants = at.quants + (u64)p.tile * Plane<F>::quants;
     if constexpr (F == F16) {
         const uint4 q = load16<false>(quants + ((p.half * 4 + p.word) * 32 + p.lane) * 16);
@@ -26,12 +27,10 @@ template <int F> DEVICE void eight(float (&v)[8], const Planes& at, const Place&
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = half_to_float((u16)(w[i / 2] >> i % 2 * 16));
     } else {
-        const u8* scales = at.scales + (u64)p.tile * Plane<F>::scales;
+        const u8* scales = at.scales + (u64)p.tile * scales_bytes<F>(shift);
         float a, b;  // v = u a + b
         u32 u[8];
-        if constexpr (F == Q8) {
-            a = half_to_float((u16)load2<false>(scales + p.lane * 4 + p.half * 2));
-            b = -128.0f * a;
+        if constexpr (BYTES<F>) {
             const uint2 q = load8<false>(quants + ((p.half * 2 + p.word / 2) * 32 + p.lane) * 16 + p.word % 2 * 8);
 #pragma unroll
             for (int i = 0; i < 8; i++) u[i] = (i < 4 ? q.x : q.y) >> i % 4 * 8 & 255;
@@ -41,9 +40,12 @@ template <int F> DEVICE void eight(float (&v)[8], const Planes& at, const Place&
 #pragma unroll
             for (int i = 0; i < 8; i++) u[i] = q >> (i % 2 * 16 + i / 4 * 4 + i / 2 % 2 * 8) & 15;
         }
-        if constexpr (F == Q4) {
+        if constexpr (F == Q8 || F == Q4) {
             a = half_to_float((u16)load2<false>(scales + p.lane * 4 + p.half * 2));
-            b = -8.0f * a;
+            b = (F == Q8 ? -128.0f : -8.0f) * a;
+        } else if constexpr (ZEROS<F>) {
+            const u32 pair = load4<false>(scales + own_scales<F>(p.lane, shift) + p.half * 4);
+            a = low_half(pair), b = (1024.0f - high_half(pair)) * a;
         } else if constexpr (F == Q4M) {
             const u32 pair = load4<false>(scales + p.lane * 8 + p.half * 4);
             a = low_half(pair), b = 0x1p24f * high_half(pair);
@@ -67,10 +69,12 @@ template <int F> DEVICE void eight(float (&v)[8], const Planes& at, const Place&
 }
 
 // x[n] = factor * row `token` of a part that holds rows first..first + rows of a table of table_rows. The first part
-// also sees to tokens that no part holds: rows of the shelf, and zeros where there is nothing. Eight columns a thread.
+// also sees to tokens that no part holds: rows of the shelf, and zeros where there is nothing. Eight columns a thread,
+// which are for the inputs `order` (or the same, if it is 0). Groups of Z4 and Z8 have 32 << shift values.
 template <int F> DEVICE void embed(const u32* tokens, const Candidate* picks, u32 pick_rows, Planes planes, u32 tiles,
                                    u32 first, u32 rows, u32 table_rows, u32 cols, float factor, const u8* shelf,
-                                   u32 shelf_rows, u32 shelf_half, u32 shelf_stride, u8* x, u32 x_half, u32 x_stride) {
+                                   u32 shelf_rows, u32 shelf_half, u32 shelf_stride, u8* x, u32 x_half, u32 x_stride,
+                                   u32 shift, const u32* order) {
     const u32 k = (blockIdx.x * 128 + threadIdx.x) * 8, n = blockIdx.y;
     if (k >= cols) return;
     u32 token = tokens[n];
@@ -84,9 +88,15 @@ template <int F> DEVICE void embed(const u32* tokens, const Candidate* picks, u3
     if (here) {
         const u32 row = token - first, r = row % 16, tile = row / 16 * tiles + k / 128;
         const Place place = {tile, r / 8, r % 8 * 4 + k % 128 / 32, k % 32 / 8};
-        eight<F>(v, planes, place, row / 16 * ((tiles + 1) / 2) + k / 256, r);
+        eight<F>(v, planes, place, row / 16 * ((tiles + 1) / 2) + k / 256, r, shift);
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] *= factor;
+        if (ZEROS<F> && order) {
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (k + i < cols) put_value(x, x_half, (u64)n * x_stride + order[k + i], v[i]);
+            return;
+        }
     } else if (token - table_rows < shelf_rows) {
         const u64 from = (u64)(token - table_rows) * shelf_stride + k;
         const float4 a = four_at(shelf, shelf_half, from), b = four_at(shelf, shelf_half, from + 4);
@@ -99,17 +109,23 @@ template <int F> DEVICE void embed(const u32* tokens, const Candidate* picks, u3
     put_four(x, x_half, to + 4, make_float4(v[4], v[5], v[6], v[7]));
 }
 
-#define EMBED(name, F)                                                                                           \
-    KERNEL(128) name(const u32* tokens, const Candidate* picks, u32 pick_rows, const u8* quants, const u8* scales, \
-                     const u8* supers, u32 tiles, u32 first, u32 rows, u32 table_rows, u32 cols, float factor,     \
-                     const u8* shelf, u32 shelf_rows, u32 shelf_half, u32 shelf_stride, u8* x, u32 x_half,         \
-                     u32 x_stride) {                                                                               \
-        embed<F>(tokens, picks, pick_rows, Planes{quants, scales, supers}, tiles, first, rows, table_rows, cols,   \
-                 factor, shelf, shelf_rows, shelf_half, shelf_stride, x, x_half, x_stride);                        \
-    }
+#define PARAMETERS                                                                                                 \
+    const u32 *tokens, const Candidate *picks, u32 pick_rows, const u8 *quants, const u8 *scales, const u8 *supers,  \
+        u32 tiles, u32 first, u32 rows, u32 table_rows, u32 cols, float factor, const u8 *shelf, u32 shelf_rows,     \
+        u32 shelf_half, u32 shelf_stride, u8 *x, u32 x_half, u32 x_stride
+#define ARGUMENTS                                                                                                  \
+    tokens, picks, pick_rows, Planes{quants, scales, supers}, tiles, first, rows, table_rows, cols, factor, shelf,   \
+        shelf_rows, shelf_half, shelf_stride, x, x_half, x_stride
+#define EMBED(name, F) \
+    KERNEL(128) name(PARAMETERS) { embed<F>(ARGUMENTS, 0, nullptr); }
+// Kinds whose groups are as long as the launcher says, and whose columns may have an order.
+#define GROUPS_EMBED(name, F) \
+    KERNEL(128) name(PARAMETERS, u32 shift, const u32* order) { embed<F>(ARGUMENTS, shift, order); }
 EMBED(embed_f16, F16)
 EMBED(embed_q8, Q8)
 EMBED(embed_q4, Q4)
 EMBED(embed_q4m, Q4M)
 EMBED(embed_q4k, Q4K)
 EMBED(embed_q6k, Q6K)
+GROUPS_EMBED(embed_z4, Z4)
+GROUPS_EMBED(embed_z8, Z8)

@@ -34,6 +34,7 @@ struct Decode {
     u32 k_tiles;  // of a part of k; all but the last part have as many
     float* partial;
     u32* counters;
+    u32 shift;  // groups of Z4 and Z8 have 32 << shift values
 };
 
 enum { STORE, ADD, ACT, GLU };
@@ -42,7 +43,7 @@ enum { STORE, ADD, ACT, GLU };
 // src/cuda/decode.rs).
 constexpr u32 DEPTH = 2;
 template <int F> struct Resident {
-    static constexpr int blocks = F == F16 || ARCH < 80 ? 2 : 3;
+    static constexpr int blocks = F == F16 || F == Z8 || ARCH < 80 ? 2 : 3;
 };
 
 // Floats from one row to the next of a warp's sums in shared memory: what lanes write together meets in no bank.
@@ -252,13 +253,14 @@ template <int F> struct Cursor {
     u32 tile, k, limit;                         // row of tiles; k tile, and from which on there are none
 };
 
-template <int F> DEVICE void load(Raw<F>& raw, const Cursor<F>& c, u32 tiles_k, u32 k) {
+template <int F> DEVICE void load(Raw<F>& raw, const Cursor<F>& c, u32 tiles_k, u32 k, u32 shift) {
     if (k >= c.limit) return;
     const u32 index = c.tile * tiles_k + k;
     const u64 quants = (u64)index * Plane<F>::quants;
     load_own_quants<F, true>(raw, c.quants + quants, c.high + quants);
     const u32 super = Plane<F>::supers ? c.tile * ((tiles_k + 1) / 2) + k / 2 : 0;
-    load_own_scales<F, true>(raw, c.scales + (u64)index * Plane<F>::scales, c.supers + (u64)super * Plane<F>::supers);
+    const u64 scales = (u64)index * scales_bytes<F>(shift);
+    load_own_scales<F, true>(raw, c.scales + scales, c.supers + (u64)super * Plane<F>::supers);
 }
 
 template <int F> DEVICE void multiply(Product& product, const Raw<F>& raw, const u8* shared, u32 x) {
@@ -285,12 +287,12 @@ template <int F> DEVICE void linear_decode(const Decode& p) {
     Cursor<F> c;
     c.quants = p.quants + lane * 16;
     c.high = p.quants + 1024 + lane * 8;
-    c.scales = p.scales + lane * OwnBytes<F>::scales;
+    c.scales = p.scales + own_scales<F>(lane, p.shift);
     c.supers = p.supers + (lane >> 2) * OwnBytes<F>::supers;
     c.tile = tile_of(0), c.k = k0 + warp, c.limit = k1;
     Raw<F> raw[DEPTH];
 #pragma unroll
-    for (u32 s = 0; s < DEPTH; s++) load<F>(raw[s], c, tiles_k, c.k + s * warps);
+    for (u32 s = 0; s < DEPTH; s++) load<F>(raw[s], c, tiles_k, c.k + s * warps, p.shift);
 
     stage(p, shared, k0, k1);
     __syncthreads();
@@ -313,7 +315,7 @@ template <int F> DEVICE void linear_decode(const Decode& p) {
 #pragma unroll
             for (u32 s = 0; s < DEPTH; s++) {
                 if (k < k1) multiply<F>(product, raw[s], shared, x);
-                load<F>(raw[s], c, tiles_k, c.k + s * warps);
+                load<F>(raw[s], c, tiles_k, c.k + s * warps, p.shift);
                 k += warps, x += warps * x_step;
             }
         }

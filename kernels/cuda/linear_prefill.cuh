@@ -19,13 +19,14 @@ struct Job {
     const float* bias;
     u32 outputs, cols, x_stride, rows, out_stride, out_half, first, after, splits;
     float unscale;
+    u32 shift;  // groups of Z4 and Z8 have 32 << shift values
 };
 #define JOB_PARAMETERS                                                                                                 \
     const u8 *quants, const u8 *scales, const u8 *supers, const u8 *x, u8 *out, const float *bias, u32 outputs,        \
         u32 cols, u32 x_stride, u32 rows, u32 out_stride, u32 out_half, u32 first, u32 after, u32 splits, float unscale
-#define JOB                                                                                                            \
+#define JOB(shift)                                                                                                     \
     Job { quants, scales, supers, x, out, bias, outputs, cols, x_stride, rows, out_stride, out_half, first, after,     \
-          splits, unscale }
+          splits, unscale, shift }
 
 enum { STORE, ADD, ACT, GLU };
 

@@ -1,7 +1,7 @@
 // pick: the greatest logits of a row, greatest first, equal ones by lowest id. What is no number counts as
 // infinity, so that who reads the best sees that the row is broken.
 // Blocks take 8192 values each; the last one to be done with a row chooses among the blocks' own choices.
-#include "ptx.cuh"
+#include "best.cuh"
 
 #define MAX_TOP_K 64u  // src/step.rs
 #define EACH 16u       // values of a thread
@@ -14,12 +14,6 @@ struct Candidate {
     float logit;
 };
 
-// A value and its id as one number: the better, the greater. 0 is no candidate.
-DEVICE u64 key_of(float v, u32 id) {
-    v = v == v ? v + 0.0f : __uint_as_float(0x7f800000u);  // -0 becomes 0
-    const u32 bits = __float_as_uint(v);
-    return (u64)(bits >> 31 ? ~bits : bits | 0x80000000u) << 32 | (u32)~id;
-}
 DEVICE Candidate candidate_of(u64 key) {
     const u32 bits = (u32)(key >> 32);
     return Candidate{~(u32)key, __uint_as_float(bits >> 31 ? bits & 0x7fffffffu : ~bits)};
@@ -31,8 +25,6 @@ struct Room {
     u32 count;
     bool last;
 };
-
-DEVICE u64 max_of(u64 a, u64 b) { return a > b ? a : b; }
 
 // The greatest key of the block into room.best[0].
 DEVICE void best_one(Room& room, const u64 (&keys)[EACH]) {

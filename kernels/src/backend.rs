@@ -1,9 +1,10 @@
 //! The whole border between the mathematics and a machine.
 
 use crate::{
-    After, Attend, Candidate, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope, Rows,
-    Step,
+    After, Attend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope,
+    Rows, Step,
 };
+use std::io::Write;
 
 /// A machine that can run the block program.
 ///
@@ -18,9 +19,12 @@ pub trait Backend: Send + Sized + 'static {
     type Weight: Send;
     /// The pool of cache pages.
     type Pages: Send;
+    /// Experts of a layer, ready to be run.
+    type Mixture: Send;
 
-    /// Why this machine does not run [`experts`](Backend::experts), if it does not.
-    const NO_EXPERTS: Option<&'static str> = None;
+    /// What the bytes that [`store_weight`](Backend::store_weight) writes are called, with a number that changes when they do;
+    /// `None` where weights are not stored.
+    const LAYOUT: Option<&'static str> = None;
 
     // At load.
 
@@ -35,10 +39,26 @@ pub trait Backend: Send + Sized + 'static {
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Self::Weight>;
     /// Bytes that [`weight`](Backend::weight) would hold for a part of this format and shape.
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize;
+    /// Experts as [`experts`](Backend::experts) takes them.
+    fn mixture(&self, experts: Experts<Self>) -> Result<Self::Mixture>;
+    /// Writes a weight as it lies in memory, so that [`load_weight`](Backend::load_weight) need not repack it.
+    fn store_weight(&self, _weight: &Self::Weight, _out: &mut dyn Write) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// The weight that [`store_weight`](Backend::store_weight) wrote on a machine of the same [`LAYOUT`](Backend::LAYOUT); an
+    /// error if these are not its bytes.
+    fn load_weight(&self, _bytes: &[u8]) -> Result<Self::Weight> {
+        Err(Error::Unsupported("packed weights cannot be loaded on this machine".into()))
+    }
     /// A pool of pages. Memory may be taken as pages are first written.
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
     /// Bytes that one page of such a pool takes, over all layers.
     fn page_bytes(layout: &PageLayout) -> usize;
+    /// Bytes of standing room that this machine takes besides for products of so many rows and inputs, on so many threads
+    /// of the host. It is taken once for the largest.
+    fn room_bytes(_rows: usize, _cols: usize, _threads: usize) -> usize {
+        0
+    }
     /// Fills the first `values.len() / cols` rows of a buffer.
     fn write(&mut self, buf: &mut Self::Buf, values: &[f32]) -> Result<()>;
 
@@ -84,7 +104,7 @@ pub trait Backend: Send + Sized + 'static {
         h: &mut Self::Buf,
         norm: Option<&Norm<Self>>,
         logits: &Self::Buf,
-        experts: &Experts<Self>,
+        mixture: &Self::Mixture,
     ) -> Result<()>;
     /// `out after= norm(x)`; `after` is `Store` or `Add`.
     fn norm(&mut self, out: &mut Self::Buf, x: &Self::Buf, norm: &Norm<Self>, after: After) -> Result<()>;

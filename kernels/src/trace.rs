@@ -40,6 +40,7 @@ impl Backend for Trace {
     type Buf = TraceBuf;
     type Weight = String;
     type Pages = PageLayout;
+    type Mixture = Experts<Self>;
 
     fn buf(&self, rows: usize, cols: usize, _precision: Precision) -> Result<TraceBuf> {
         let number = self.bufs.get();
@@ -54,6 +55,10 @@ impl Backend for Trace {
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         format.row_bytes(cols).unwrap_or(0) * rows
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
+        Ok(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<PageLayout> {

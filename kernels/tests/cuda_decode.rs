@@ -6,12 +6,23 @@ mod support;
 
 use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;
-use nano_kernels::cuda::Driver;
 use nano_kernels::cuda::device::Device;
-use nano_kernels::{Act, After, Format, NormKind, Precision};
+use nano_kernels::cuda::{Cuda, Driver, Sizes};
+use nano_kernels::testing::Random;
+use nano_kernels::{Act, After, Backend, Format, Group, HostTensor, Linear, NormKind, Precision, Rows};
 use support::{Case, Numbers, error};
 
-const FORMATS: [Format; 6] = [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 9] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G32),
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G64),
+];
 const ARCHES: [u32; 2] = [72, 80];
 
 /// Weights are rounded to f16 once (those of K formats, their scales too), and so are results that are stored so.
@@ -47,8 +58,8 @@ fn shapes(formats: &[Format]) {
         let mut worst = 0f64;
         for (outputs, cols) in shapes {
             for rows in [1, 2, 3, 5, 8] {
-                // Blocks of 256 have shapes of their own.
-                let cols = if format.block_len() == 256 { cols.next_multiple_of(256) } else { cols };
+                // Long blocks have shapes of their own.
+                let cols = cols.next_multiple_of(format.block_len());
                 number += 1;
                 let case = Case::new(*format, outputs, cols, rows).varied(number);
                 worst = worst.max(check(&case, [1, 4, 40][number as usize % 3], &[number % 2]));
@@ -92,12 +103,13 @@ fn what_comes_before_and_after() {
 
 #[test]
 fn stacks_of_several_formats() {
-    use Format::{Q4_0, Q4K, Q6K, Q8_0};
-    let stacks: [&[(Format, usize)]; 4] = [
+    use Format::{Int4, Q4_0, Q4K, Q6K, Q8_0};
+    let stacks: [&[(Format, usize)]; 5] = [
         &[(Q4K, 48), (Q4K, 16), (Q6K, 16)],
         &[(Q4K, 40), (Q6K, 40)],
         &[(Q8_0, 32), (Q8_0, 32)],
         &[(Q4_0, 24), (Q4_0, 24)],
+        &[(Int4(Group::G64), 40), (Int4(Group::G128), 40)],
     ];
     for parts in stacks {
         for rows in [1, 2] {
@@ -118,6 +130,7 @@ fn inputs_that_are_split_among_blocks() {
         (Format::Q6K, 17, 4096, 2),
         (Format::F16, 64, 2336, 8),
         (Format::Q4K, 32, 16640, 1),
+        (Format::Int4(Group::G128), 32, 8192, 1),
     ] {
         for after in [After::Add, After::Glu(Act::Silu)] {
             let case = Case { after, bias: true, ..Case::new(format, outputs, cols, rows) };
@@ -136,6 +149,18 @@ fn any_order_of_threads_gives_the_same() {
         let case = Case::new(format, 64, 768, 2);
         check(&Case { after: After::Glu(Act::Gelu), ..case.clone() }, 1, &[0, 1, 2, 3]);
         check(&Case { norm: Some((NormKind::Layer, true)), rows: 1, ..case }, 1, &[0, 4, 5]);
+    }
+}
+
+#[test]
+fn columns_in_an_order_of_their_own() {
+    let norms = [None, Some((NormKind::Rms, false)), Some((NormKind::Layer, true))];
+    for (number, norm) in norms.into_iter().cycle().take(12).enumerate() {
+        let format = [Format::Int4(Group::G128), Format::Int8(Group::G32), Format::F16][number / 4];
+        let cols = if number == 8 { 37 } else { 384 };
+        let x = [Precision::Full, Precision::Half][number % 2];
+        let case = Case { norm, x, gather: number % 4 > 1, order: true, ..Case::new(format, 40, cols, 1 + number % 3) };
+        check(&Case { bias: true, ..case }, 4, &[0]);
     }
 }
 
@@ -166,7 +191,47 @@ fn norms_of_several_rows_within_the_product() {
     }
 }
 
-/// The same on a machine that does not come from the kernels' source: every kernel, in a few shapes.
+/// Rows of which each has a single one give weights: s (q - z) as f16 has it, whatever the zero point.
+fn rounded_once<D: Driver>(driver: D) {
+    let mut random = Random::new(9);
+    let mut cuda = Cuda::new(driver, Sizes { rows: 12, logits: 8, pages: 1 }).unwrap();
+    for format in [Format::Int4(Group::G32), Format::Int4(Group::G128), Format::Int8(Group::G64)] {
+        let (outputs, cols) = (40, 256);
+        let bytes = random.weight(format, outputs, cols);
+        let tensor = HostTensor::new("w", format, outputs, cols, bytes.into()).unwrap();
+        let values = tensor.to_f32();
+        let linear = Linear { weight: cuda.weight(&[tensor]).unwrap(), bias: None };
+        let mut x = cuda.buf(8, cols, Precision::Half).unwrap();
+        let mut out = cuda.buf(8, outputs, Precision::Full).unwrap();
+        let case = Case::new(format, outputs, cols, 8);
+        for first in (0..cols).step_by(13) {
+            let column = |row: usize| (first + 31 * row) % cols;
+            let ones: Vec<f32> = (0..8 * cols).map(|i| f32::from(i % cols == column(i / cols))).collect();
+            cuda.write(&mut x, &ones).unwrap();
+            cuda.run(&case.step(), None, &mut |c| c.linear(&mut out, &x, None, &linear, After::Store, Rows::All))
+                .unwrap();
+            let found = cuda.read(&out, 8).unwrap();
+            for (i, found) in found.iter().enumerate() {
+                let value = values[i % outputs * cols + column(i / outputs)];
+                // Far from the ends of what f16 can hold.
+                let rounded = half::f16::from_f32(value * 4096.0).to_f32() / 4096.0;
+                assert_eq!(*found, rounded, "{format}: {value} of column {}", column(i / outputs));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_are_rounded_once() {
+    for arch in ARCHES {
+        rounded_once(Emulator::new(Options { arch, ..Options::default() }).unwrap());
+    }
+    for capability in [72, 87] {
+        rounded_once(Interpreter::new(capability).unwrap());
+    }
+}
+
+/// Cases on a machine that does not come from the kernels' source: every kernel, in a few shapes.
 fn agrees<D: Driver>(open: impl Fn() -> D) {
     for format in FORMATS {
         let case = |outputs, cols, rows| Case::new(format, outputs, cols, rows);
@@ -175,6 +240,7 @@ fn agrees<D: Driver>(open: impl Fn() -> D) {
             Case { norm, x: Precision::Full, bias: true, ..case(40, 768, 1) },
             Case { after: After::Glu(Act::Silu), out: Precision::Half, ..case(64, 512, 8) },
             Case { after: After::Add, gather: true, x: Precision::Full, ..case(17, 256, 3) },
+            Case { norm, order: true, ..case(32, 512, 1) },
             // More inputs than a block keeps.
             Case { norm: Some((NormKind::Layer, true)), after: After::Act(Act::Gelu), ..case(16, 2304, 8) },
         ] {
@@ -196,7 +262,7 @@ fn the_interpreter_of_the_shipped_ptx_agrees() {
 fn the_device_agrees() {
     match Device::open(0) {
         Ok(device) => {
-            drop(device);
+            rounded_once(device);
             agrees(|| Device::open(0).unwrap());
         }
         Err(error) => println!("skipped: no CUDA device ({error})"),

@@ -8,11 +8,22 @@ use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::format::{dequantize_row, quantize_row};
 use nano_kernels::{
-    Act, After, Backend, Format, HostTensor, Linear, NO_SLOT, Precision, Result, Row, Rows, SequenceRows, Step,
+    Act, After, Backend, Format, Group, HostTensor, Linear, NO_SLOT, Precision, Result, Row, Rows, SequenceRows, Step,
+    testing,
 };
 use std::borrow::Cow;
 
-const FORMATS: [Format; 6] = [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 9] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G32),
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G64),
+];
 
 struct Random(u64);
 
@@ -37,13 +48,15 @@ struct Case {
     after: After,
     bias: bool,
     out: Precision,
+    /// Whether the columns of the weights lie in an order of their own.
+    order: bool,
 }
 
 impl Case {
     fn new(format: Format, outputs: usize, cols: usize, rows: usize) -> Case {
-        // The 256 formats have whole blocks of as many columns.
-        let cols = if matches!(format, Format::Q4K | Format::Q6K) { cols.next_multiple_of(256) } else { cols };
-        Case { parts: vec![(format, outputs)], cols, rows, after: After::Store, bias: false, out: Precision::Full }
+        let cols = cols.next_multiple_of(format.block_len());
+        let (after, out) = (After::Store, Precision::Full);
+        Case { parts: vec![(format, outputs)], cols, rows, after, bias: false, out, order: false }
     }
 
     fn outputs(&self) -> usize {
@@ -71,10 +84,16 @@ fn numbers(case: &Case) -> Numbers {
             // Rows of different sizes, so that their scales differ.
             let size = 0.5 + random.next().abs();
             let values: Vec<f32> = (0..case.cols).map(|_| size * (random.next() + 0.2)).collect();
-            quantize_row(*format, &values, row).unwrap();
+            match format {
+                // Nothing here writes these.
+                Format::Int4(_) | Format::Int8(_) => {
+                    row.copy_from_slice(&testing::Random::new(random.0).weight(*format, 1, case.cols));
+                }
+                _ => quantize_row(*format, &values, row).unwrap(),
+            }
             let mut read = vec![0.0; case.cols];
             dequantize_row(*format, row, &mut read);
-            weights.extend(read);
+            weights.extend(ordered(case, &read));
         }
         packed.push(bytes);
     }
@@ -82,6 +101,19 @@ fn numbers(case: &Case) -> Numbers {
     let outs = if let After::Glu(_) = case.after { case.outputs() / 2 } else { case.outputs() };
     let before = (0..(case.rows + 1) * outs).map(|_| f16::from_f32(3.0 * random.next()).to_f32()).collect();
     Numbers { packed, weights, x, bias: random.many(case.outputs()), before }
+}
+
+/// Which input a column is for.
+fn order(case: &Case) -> Vec<u32> {
+    let cols = case.cols as u32;
+    (0..cols).map(|column| if case.order { cols - 1 - (column + 5) % cols } else { column }).collect()
+}
+
+/// A row of weights in the order of the inputs.
+fn ordered(case: &Case, columns: &[f32]) -> Vec<f32> {
+    let mut row = vec![0.0; case.cols];
+    order(case).iter().zip(columns).for_each(|(input, value)| row[*input as usize] = *value);
+    row
 }
 
 fn act(act: Act, x: f64) -> f64 {
@@ -141,7 +173,8 @@ fn found<D: Driver>(driver: D, case: &Case, numbers: &Numbers, rows: usize) -> V
         .iter()
         .zip(&numbers.packed)
         .map(|((format, outputs), bytes)| {
-            HostTensor::new("w", *format, *outputs, case.cols, Cow::Borrowed(bytes)).unwrap()
+            let tensor = HostTensor::new("w", *format, *outputs, case.cols, Cow::Borrowed(bytes)).unwrap();
+            tensor.with_order(&order(case)).unwrap()
         })
         .collect();
     let weight = cuda.weight(&tensors).unwrap();
@@ -270,6 +303,16 @@ fn parts() {
     });
 }
 
+/// Columns that lie in an order of the weight's own.
+#[test]
+fn columns() {
+    emulators(2, |what, open| {
+        for format in [Format::Int4(Group::G128), Format::Int8(Group::G32), Format::F16] {
+            try_case(what, open, &[0], &Case { order: true, ..Case::new(format, 40, 256, 11) });
+        }
+    });
+}
+
 /// Threads, blocks and copies in other orders give the same bits.
 #[test]
 fn orders() {
@@ -316,6 +359,8 @@ fn few_cases<D: Driver>(what: &str, open: &dyn Fn(u64) -> Result<D>) {
         let case = Case { after, out: Precision::Half, ..Case::new(Format::Q4_0, outputs, cols, rows) };
         try_case(what, open, &[0], &case);
     }
+    let case = Case::new(Format::Int4(Group::G64), 330, 192, 40);
+    try_case(what, open, &[0], &Case { order: true, ..case });
 }
 
 #[test]

@@ -57,6 +57,24 @@ pub struct Scale {
 }
 
 impl<B: Backend> Parts<B> {
+    /// All matrices, in the order in which they were loaded.
+    pub fn weights(&self) -> Vec<&B::Weight> {
+        let mut all = vec![&self.embed];
+        all.extend(self.head.iter().map(|head| &head.weight));
+        for block in &self.blocks {
+            all.extend([&block.qkv.weight, &block.out.weight]);
+            match &block.mlp {
+                Mlp::Dense { up, down } => all.extend([&up.weight, &down.weight]),
+                Mlp::Sparse { router, up, down, shared } => {
+                    all.push(router);
+                    all.extend(up.iter().zip(down).flat_map(|(up, down)| [up, down]));
+                    all.extend(shared.iter().flat_map(|(up, down)| [up, down]));
+                }
+            }
+        }
+        all
+    }
+
     /// Puts them together.
     pub fn assemble(
         mut self,
@@ -84,6 +102,7 @@ impl<B: Backend> Parts<B> {
             notices,
             formats,
             step_bytes,
+            kept: None,
         })
     }
 }
@@ -127,9 +146,10 @@ impl<B: Backend> Assembler<'_, B> {
             },
             Mlp::Sparse { router, up, down, shared } => {
                 let e = self.spec.experts.unwrap_or_default();
+                let experts = Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize };
                 decoder::Mlp::Sparse {
                     router: Linear { weight: router, bias: None },
-                    experts: Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize },
+                    experts: self.backend.mixture(experts)?,
                 }
             }
         })

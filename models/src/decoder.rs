@@ -2,9 +2,10 @@
 
 use crate::load::{LoadOptions, Progress};
 use crate::spec::Spec;
-use crate::{Checkpoint, Result};
-use nano_kernels::{After, Attend, Backend, Experts, Linear, Norm, Precision, Rope, Rows};
+use crate::{Checkpoint, PackedCache, Result};
+use nano_kernels::{After, Attend, Backend, Linear, Norm, Precision, Rope, Rows};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A model: weights in the machine's own layout, and one room of standing buffers.
 pub struct Decoder<B: Backend> {
@@ -18,6 +19,7 @@ pub struct Decoder<B: Backend> {
     pub(crate) notices: Vec<String>,
     pub(crate) formats: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
     pub(crate) step_bytes: u64,
+    pub(crate) kept: Option<(PathBuf, u64)>,
 }
 
 /// One block.
@@ -39,7 +41,7 @@ pub(crate) struct Layer<B: Backend> {
 /// The second half of a block.
 pub(crate) enum Mlp<B: Backend> {
     Dense { up: Linear<B>, after: After, down: Linear<B> },
-    Sparse { router: Linear<B>, experts: Experts<B> },
+    Sparse { router: Linear<B>, experts: B::Mixture },
 }
 
 /// Buffers that every step uses again.
@@ -98,7 +100,19 @@ impl<B: Backend> Decoder<B> {
         options: &LoadOptions,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        crate::load::load(checkpoint, backend, spec, options, report)
+        Self::load_packed(checkpoint, backend, spec, options, None, report)
+    }
+
+    /// As [`load`](Decoder::load), with weights that an earlier load packed, or kept for the next.
+    pub fn load_packed(
+        checkpoint: &dyn Checkpoint,
+        backend: &mut B,
+        spec: &Spec,
+        options: &LoadOptions,
+        cache: Option<&PackedCache>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        crate::load::load(checkpoint, backend, spec, options, cache, report)
     }
 
     /// Runs the model on the rows of the current step. To be called inside [`Backend::run`].
@@ -159,6 +173,11 @@ impl<B: Backend> Decoder<B> {
     /// How many tensors of each kind (embedding, head, attention, mlp) are held in each format.
     pub fn formats(&self) -> &BTreeMap<&'static str, BTreeMap<&'static str, usize>> {
         &self.formats
+    }
+
+    /// The file of packed weights that was written for the next load, and its bytes.
+    pub fn kept(&self) -> Option<(&Path, u64)> {
+        self.kept.as_ref().map(|(path, bytes)| (path.as_path(), *bytes))
     }
 
     /// Bytes of weights that a step of one row reads.

@@ -17,6 +17,11 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
+    if let Some((base, mark)) = checkpoint.under() {
+        put(fingerprint(base)?.as_bytes());
+        put(mark.as_bytes());
+        return Ok(format!("{:032x}", hash.digest128()));
+    }
     checkpoint.config().visit(&mut put);
     let tensors: Vec<(&str, TensorInfo)> =
         checkpoint.names().into_iter().filter_map(|name| Some((name, checkpoint.info(name)?))).collect();
@@ -29,13 +34,15 @@ pub fn fingerprint(checkpoint: &dyn Checkpoint) -> Result<String> {
     for (name, info) in &tensors {
         let end = before + info.bytes as u64;
         if places.peek().is_some_and(|place| *place < end)
-            && let Some(tensor) = checkpoint.tensor(name)?
+            && let Some(bytes) = checkpoint.stored(name)?
         {
             while let Some(place) = places.next_if(|place| *place < end) {
                 // The last block of a tensor is whole too, unless the tensor is smaller.
-                let from = ((place - before) as usize).min(tensor.bytes.len().saturating_sub(BLOCK));
-                put(&tensor.bytes[from..tensor.bytes.len().min(from + BLOCK)]);
+                let from = ((place - before) as usize).min(bytes.len().saturating_sub(BLOCK));
+                put(&bytes[from..bytes.len().min(from + BLOCK)]);
             }
+            // Around a sample the system may have mapped much more.
+            checkpoint.release(name);
         }
         before = end;
     }

@@ -15,10 +15,12 @@ mod quantization;
 mod rope;
 mod shapes;
 mod spec;
+mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tokenizer;
 
+pub use checkpoint::lora::{Lora, merge};
 pub use checkpoint::{Checkpoint, Container, TensorInfo, hub, open};
 pub use config::Config;
 pub use decoder::Decoder;
@@ -30,4 +32,5 @@ pub use names::{Name, Role};
 pub use quantization::{Head, Quantization};
 pub use rope::{RopeScaling, RopeSpec};
 pub use spec::{ExpertSpec, HeadNorms, LayerRope, LayerSpec, Spec};
+pub use store::{KeptModel, PackedCache};
 pub use tokenizer::{Control, Detokenizer, GgufVocab, HfVocab, Tokenizer};

@@ -3,6 +3,7 @@
 //! decoder is in `assemble.rs`.
 
 pub mod experts;
+mod kept;
 mod plan;
 
 pub use plan::{Plan, plan};
@@ -12,6 +13,7 @@ use crate::decoder::Decoder;
 use crate::names::{self, Role};
 use crate::shapes::{DOWN, GATED, HEAD, OUT, PLAIN, QKV, Stack, name, pieces, roles, shape};
 use crate::spec::{HeadNorms, Spec};
+use crate::store::{PackedCache, Shelf};
 use crate::{Checkpoint, Error, Head, Quantization, Result, TensorInfo};
 use nano_kernels::{Backend, Format, HostTensor, NormKind};
 use std::borrow::Cow;
@@ -66,22 +68,27 @@ struct Loader<'a, B: Backend> {
     again: BTreeSet<&'static str>,
     /// Tensors with values that are no numbers.
     broken: Vec<(String, usize)>,
+    /// Tensors that became floats because those beside them have their columns in another order.
+    reordered: Vec<String>,
     formats: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
     /// Bytes of weights that a step reads.
     step_bytes: u64,
     progress: Progress,
     report: &'a mut dyn FnMut(Progress),
+    /// Weights that an earlier start packed.
+    shelf: Shelf<'a>,
 }
 
-/// Loads a model. `report` is called after every tensor.
+/// Loads a model. `report` is called after every tensor. Packed weights are taken from `cache` and kept there, where that is
+/// worth it.
 pub fn load<B: Backend>(
     checkpoint: &dyn Checkpoint,
     backend: &mut B,
     spec: &Spec,
     options: &LoadOptions,
+    cache: Option<&PackedCache>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Decoder<B>> {
-    experts::allowed::<B>(checkpoint, spec)?;
     let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
     let mut loader = Loader {
         checkpoint,
@@ -92,10 +99,12 @@ pub fn load<B: Backend>(
         converted: BTreeMap::new(),
         again: BTreeSet::new(),
         broken: Vec::new(),
+        reordered: Vec::new(),
         formats: BTreeMap::new(),
         step_bytes: 0,
         progress: Progress { done_bytes: 0, total_bytes: bytes },
         report,
+        shelf: Shelf::open::<B>(cache, checkpoint, spec, options)?,
     };
     let embed = loader.weight(&[Role::Embed], 0)?;
     let head = if spec.tied {
@@ -110,24 +119,28 @@ pub fn load<B: Backend>(
     let blocks = (0..spec.layers).map(|layer| loader.block(layer)).collect::<Result<_>>()?;
     let mut notices = loader.finish()?;
     notices.extend(spec.rope.notice());
-    let (step_bytes, formats) = (loader.step_bytes, loader.formats);
+    let (step_bytes, formats, shelf) = (loader.step_bytes, loader.formats, loader.shelf);
     let parts = Parts { embed, head, norm, factors, blocks };
-    parts.assemble(backend, spec, options, notices, formats, step_bytes)
+    let (told, kept) = shelf.finish(&parts.weights(), &*backend);
+    notices.extend(told);
+    let decoder = parts.assemble(backend, spec, options, notices, formats, step_bytes)?;
+    Ok(Decoder { kept, ..decoder })
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl<'a, B: Backend> Loader<'a, B> {
     fn name(&self, role: Role, layer: usize, part: &str) -> Option<String> {
         name(self.checkpoint, self.spec, role, layer, part)
     }
 
     /// A tensor of a checked shape, marked as used.
-    fn take(&mut self, name: &str, (rows, cols): (usize, usize)) -> Result<Option<HostTensor<'_>>> {
-        let Some(tensor) = self.checkpoint.tensor(name)? else { return Ok(None) };
+    fn take(&mut self, name: &str, (rows, cols): (usize, usize)) -> Result<Option<HostTensor<'a>>> {
+        let checkpoint: &'a dyn Checkpoint = self.checkpoint;
+        let Some(tensor) = checkpoint.tensor(name)? else { return Ok(None) };
         if (tensor.rows, tensor.cols) != (rows, cols) {
             let why = format!("is {} x {}; the model's sizes make it {rows} x {cols}", tensor.rows, tensor.cols);
             return Err(Error::tensor(self.checkpoint.path(), name, why));
         }
-        let broken = tensor.non_finite();
+        let broken = tensor.non_finite(self.options.threads);
         if broken > 0 {
             self.broken.push((name.to_string(), broken));
         }
@@ -245,28 +258,54 @@ impl<B: Backend> Loader<'_, B> {
 
     /// Stacked matrices in the backend's layout.
     fn weight(&mut self, roles: &[Role], layer: usize) -> Result<B::Weight> {
-        let mut names = Vec::new();
-        for role in roles {
-            let name = self.name(*role, layer, "weight").unwrap_or_default();
-            let found = self.take(&name, shape(self.spec, *role))?.is_some();
-            if !found {
-                return Err(crate::arch::missing(self.checkpoint, &name));
+        let name = |role: &Role| self.name(*role, layer, "weight").unwrap_or_default();
+        let names: Vec<String> = roles.iter().map(name).collect();
+        let key = names.join(" ");
+        if let Some(weight) = self.kept(&key) {
+            for (role, name) in roles.iter().zip(&names) {
+                self.pass(*role, name)?;
+                self.done(name);
             }
-            names.push(name);
+            return Ok(weight);
         }
+        let before = self.found();
         let mut parts = Vec::new();
         for (role, name) in roles.iter().zip(&names) {
-            let tensor = self.checkpoint.tensor(name)?.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
+            let tensor = self.take(name, shape(self.spec, *role))?;
+            let tensor = tensor.ok_or_else(|| crate::arch::missing(self.checkpoint, name))?;
             let info = TensorInfo { format: tensor.format, rows: tensor.rows, cols: tensor.cols, bytes: 0 };
-            let (to, pieces) = (self.note(info, *role), pieces(*role));
-            self.step_bytes += (pieces * B::weight_bytes(to, tensor.rows / pieces, tensor.cols)) as u64;
-            let tensor = if to == tensor.format { tensor } else { tensor.convert(to, self.options.threads)? };
-            parts.extend(split(tensor, pieces));
+            let to = self.note(info, *role);
+            parts.extend(split(self.converted(tensor, to, name)?, pieces(*role)));
         }
+        let parts = self.in_one_order(parts)?;
+        self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
         names.iter().for_each(|name| self.done(name));
+        self.made(key, before);
         Ok(weight)
+    }
+
+    /// A tensor in the format in which it will be held. Once it is another, the file's bytes are needed no more.
+    fn converted(&self, tensor: HostTensor<'a>, to: Format, name: &str) -> Result<HostTensor<'a>> {
+        if to == tensor.format {
+            return Ok(tensor);
+        }
+        let tensor = tensor.convert(to, self.options.threads)?;
+        self.checkpoint.release(name);
+        Ok(tensor)
+    }
+
+    /// Parts of a stack whose columns lie in different orders come into that of the inputs, as floats: what is stacked
+    /// reads the same inputs.
+    fn in_one_order(&mut self, mut parts: Vec<HostTensor<'a>>) -> Result<Vec<HostTensor<'a>>> {
+        if parts.iter().any(|part| part.order != parts[0].order) {
+            for part in parts.iter_mut().filter(|part| part.order.is_some()) {
+                *part = part.convert(B::native(Format::F32), self.options.threads)?;
+                self.reordered.push(part.name.clone());
+            }
+        }
+        Ok(parts)
     }
 
     /// The format in which a tensor will be held, noted for those who ask.
@@ -296,11 +335,9 @@ impl<B: Backend> Loader<'_, B> {
             let why = format!("is not used by architecture {}{more}: this is another kind of model", arch.name);
             return Err(Error::tensor(self.checkpoint.path(), first, why));
         }
-        let mut notices: Vec<String> = self
-            .converted
-            .iter()
-            .map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}"))
-            .collect();
+        let mut notices = self.checkpoint.notices();
+        let converted = self.converted.iter();
+        notices.extend(converted.map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}")));
         if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
             let formats: Vec<&str> = self.again.iter().copied().collect();
             notices.push(format!(
@@ -309,12 +346,15 @@ impl<B: Backend> Loader<'_, B> {
                 asked.name()
             ));
         }
+        let others = |n: usize| if n > 1 { format!(" and {} other tensors", n - 1) } else { String::new() };
+        if let Some(name) = self.reordered.first() {
+            let (more, to) = (others(self.reordered.len()), B::native(Format::F32));
+            notices.push(format!(
+                "tensor {name}{more}: held as {to}, because tensors that are read with it have their columns in another order"
+            ));
+        }
         if let Some((name, n)) = self.broken.first() {
-            let more = if self.broken.len() > 1 {
-                format!(" and {} other tensors", self.broken.len() - 1)
-            } else {
-                String::new()
-            };
+            let more = others(self.broken.len());
             notices
                 .push(format!("tensor {name} has {n} values that are not finite numbers{more}: the file is damaged"));
         }

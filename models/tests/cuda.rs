@@ -8,7 +8,7 @@ use nano_interpreter::Interpreter;
 use nano_kernels::cuda::device::Device;
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{Backend, KvFormat, PREV, Pick};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, open, plan};
+use nano_models::Quantization;
 use serde_json::Value;
 use session::{ROWS, Session, argmax, floats, ids};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ fn folder(name: &str) -> PathBuf {
     goldens().join(name)
 }
 
-fn expected(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(folder(name).join("expected.json")).unwrap()).unwrap()
+fn expected(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap()
 }
 
 /// Weights and activations are f16 here: what that costs, as a share of the logits' standard deviation.
@@ -43,9 +43,13 @@ fn near(what: &str, found: &[f32], expected: &[f32], deviation: f32, share: f32)
 
 /// The authors' logits, at once and token by token; greedy tokens as far as the margins allow.
 fn logits<D: Driver>(name: &str, steps: usize, open: &dyn Fn() -> D) {
-    let expected = expected(name);
+    logits_of(&folder(name), Some(Quantization::F16), steps, open);
+}
+
+fn logits_of<D: Driver>(folder: &Path, quantization: Option<Quantization>, steps: usize, open: &dyn Fn() -> D) {
+    let (name, expected) = (folder.display(), expected(folder));
     let cuda = Cuda::new(open(), SIZES).unwrap();
-    let mut session = Session::on(cuda, &folder(name), Some(Quantization::F16), KvFormat::F16);
+    let mut session = Session::on(cuda, folder, quantization, KvFormat::F16);
     for case in expected["cases"].as_array().unwrap() {
         let tokens = ids(&case["tokens"]);
         let deviation = case["logits_std"].as_f64().unwrap() as f32;
@@ -72,7 +76,7 @@ fn logits<D: Driver>(name: &str, steps: usize, open: &dyn Fn() -> D) {
 
 /// A recorded step is the step: the same bits, for tokens one by one, with what was picked on the device fed again.
 fn recordings<D: Driver>(name: &str, quantization: Option<Quantization>, kv: KvFormat, open: &dyn Fn() -> D) {
-    let prompt = ids(&expected(name)["cases"][4]["tokens"]);
+    let prompt = ids(&expected(&folder(name))["cases"][4]["tokens"]);
     let mut eager = Session::on(Cuda::new(open(), SIZES).unwrap().without_recording(), &folder(name), quantization, kv);
     let mut recorded = Session::on(Cuda::new(open(), SIZES).unwrap(), &folder(name), quantization, kv);
     let mut next = argmax(eager.feed(&prompt).last().unwrap());
@@ -104,14 +108,16 @@ fn emulator(arch: u32, seed: u64) -> Emulator {
     Emulator::new(Options { arch, seed, ..Options::default() }).unwrap()
 }
 
-/// Those that run on the CPU only.
-const EXPERTS: &[&str] = &["mixtral", "new-qwen3-moe", "qwen2-moe", "qwen2-moe-mixed", "qwen3-moe"];
+/// Those of tools that quantize (`tests/packed`), multiplied as they are: groups of every length with zero points, columns
+/// in orders of their own.
+fn packed<D: Driver>(names: &[&str], open: &dyn Fn() -> D) {
+    names.iter().for_each(|name| logits_of(&goldens().join("../packed").join(name), None, 1, open));
+}
 
-/// Every other tiny checkpoint.
+/// Every tiny checkpoint.
 fn all() -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(goldens()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| !EXPERTS.contains(&name.as_str()));
     names.sort();
     assert!(names.len() >= 12, "the goldens are there");
     names
@@ -122,37 +128,29 @@ fn emulated_kernels_give_the_authors_logits() {
     for name in all() {
         logits(&name, 2, &|| emulator(80, 0));
     }
-    for name in ["plain", "bias", "mqa", "window", "odd-rows", "olmo2", "phi2"] {
+    for name in ["plain", "bias", "mqa", "window", "odd-rows", "olmo2", "phi2", "qwen2-moe-mixed"] {
         logits(name, 2, &|| emulator(72, 0));
     }
 }
 
 #[test]
-fn experts_are_refused_before_anything_is_loaded() {
-    for name in EXPERTS {
-        let checkpoint = open(&folder(name)).unwrap();
-        let spec = Spec::read(&*checkpoint).unwrap();
-        let options = LoadOptions { quantization: None, head: None, rows: 8, logits_rows: 2, threads: 1 };
-        let mut cuda = Cuda::new(emulator(80, 0), SIZES).unwrap();
-        let loaded = Decoder::load(&*checkpoint, &mut cuda, &spec, &options, &mut |_| ()).map(|_| ());
-        let planned = plan::<Cuda<Emulator>>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16));
-        for error in [loaded.unwrap_err(), planned.unwrap_err()] {
-            let error = error.to_string();
-            assert!(error.contains(name) && error.contains("--device cpu"), "{error}");
-        }
-    }
+fn packed_checkpoints_give_the_authors_logits() {
+    packed(&["awq", "awq-128", "gptq-order", "gptq-8", "compressed-order", "mlc-1"], &|| emulator(80, 0));
+    packed(&["awq-symmetric", "gptq-order", "gptq-v2"], &|| emulator(72, 0));
+    packed(&["gptq-order", "gptq-8"], &|| Interpreter::new(87).unwrap());
 }
 
 #[test]
 fn emulated_recordings_are_the_steps() {
     recordings("plain", Some(Quantization::F16), KvFormat::F16, &|| emulator(80, 7));
     recordings("quantized", None, KvFormat::Q8, &|| emulator(72, 8));
+    recordings("qwen3-moe", Some(Quantization::F16), KvFormat::F16, &|| emulator(80, 9));
 }
 
 #[test]
 fn the_shipped_ptx_gives_the_authors_logits() {
     for capability in [87, 72] {
-        for name in ["plain", "window", "olmo2", "gemma2"] {
+        for name in ["plain", "window", "olmo2", "gemma2", "qwen2-moe"] {
             logits(name, 1, &|| Interpreter::new(capability).unwrap());
         }
     }
@@ -166,6 +164,8 @@ fn the_device_gives_the_authors_logits() {
             all().iter().for_each(|name| logits(name, 2, &|| Device::open(0).unwrap()));
             recordings("plain", Some(Quantization::F16), KvFormat::F16, &|| Device::open(0).unwrap());
             recordings("quantized", None, KvFormat::Q8, &|| Device::open(0).unwrap());
+            packed(&["awq-128", "gptq-order", "gptq-8", "mlc-1"], &|| Device::open(0).unwrap());
+            recordings("qwen3-moe", Some(Quantization::F16), KvFormat::F16, &|| Device::open(0).unwrap());
         }
         Err(error) => println!("skipped: no CUDA device ({error})"),
     }

@@ -81,6 +81,22 @@ fn torch() {
 }
 
 #[test]
+fn packed() {
+    assert!(kept("packed", fuzz::packed) >= 3);
+    for method in ["awq", "gptq", "compressed"] {
+        let seed = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/packed").join(method));
+        mutated(&seed.unwrap(), 2000, fuzz::packed);
+    }
+}
+
+#[test]
+fn mlc() {
+    assert!(kept("mlc", fuzz::mlc) > 0);
+    let seed = br#"{"records":[{"dataPath":"s.bin","records":[{"name":"a.q_weight","shape":[4,8],"dtype":"uint32","format":"raw","nbytes":128,"byteOffset":0},{"name":"b","shape":[3],"dtype":"float32","format":"f32-to-bf16","nbytes":6,"byteOffset":128}]}]}"#;
+    mutated(seed, 5000, fuzz::mlc);
+}
+
+#[test]
 fn index() {
     assert!(kept("index", fuzz::index) > 0);
     let seed =

@@ -48,6 +48,25 @@ fn a_gguf_is_downloaded_once_into_the_standard_layout() {
 }
 
 #[test]
+fn a_folder_of_mlc_is_downloaded_with_all_its_shards() {
+    let cache = TempDir::new("hub");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/packed/mlc-1");
+    let names = ["mlc-chat-config.json", "ndarray-cache.json", "params_shard_0.bin", "params_shard_1.bin"];
+    let server = StandIn::new("org/name").file("tokenizer.json", b"{}").file("model.so", b"x");
+    let file = |server: stand_in::Behaviour, name: &str| server.file(name, &std::fs::read(folder.join(name)).unwrap());
+    let server = names.iter().fold(server, |server, name| file(server, name)).start();
+    let hub = hub(&cache, &server);
+    let path = fetch(&hub, "org/name").unwrap();
+    assert_eq!(open(&path).unwrap().quantized(), Some("MLC q4f16_1"));
+    assert!(!server.requests().iter().any(|r| r.path.contains("model.so")));
+    let before = server.requests().len();
+    assert_eq!(fetch(&hub, "org/name").unwrap(), path);
+    assert_eq!(server.requests().len(), before);
+    std::fs::remove_file(path.join(names[3])).unwrap();
+    assert!(hub.cached(&id("org/name")).is_none(), "a shard is gone");
+}
+
+#[test]
 fn a_split_gguf_is_downloaded_with_all_its_parts() {
     let cache = TempDir::new("hub");
     let names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];

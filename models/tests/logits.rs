@@ -55,7 +55,7 @@ fn check(what: &str, session: &mut Session, case: &Value, tolerance: f32) {
     }
 }
 
-const HF_ONLY: &[&str] = &["ministral", "new-gemma3", "qwen2-moe-mixed", "qwen2-window"];
+const HF_ONLY: &[&str] = &["gemma3-images", "ministral", "new-gemma3", "qwen2-moe-mixed", "qwen2-window"];
 
 #[test]
 fn tiny_checkpoints_give_their_authors_logits() {

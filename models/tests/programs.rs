@@ -45,6 +45,7 @@ const NAMES: &[&str] = &[
     "stablelm-parallel",
     "stablelm-12b",
     "olmo2",
+    "olmoe",
 ];
 
 #[test]

@@ -1,7 +1,7 @@
 //! The rows of a conversation's cache against a fresh prefill, on a small model with real arithmetic: whatever happens
 //! to conversations, and in whatever company, the logits of a turn are bit for bit those of its tokens fed at once.
 
-use crate::runner::{Limits, Machine};
+use crate::runner::{Limits, Machine, Wanted};
 use crate::{
     ChatHistory, ChatOptions, Error, GenerateOptions, ModelInfo, NanoModel, Overflow, Removal, Result, Runner, Sampling,
 };
@@ -19,7 +19,8 @@ fn load(checkpoint: &dyn Checkpoint, threads: usize, kv: KvFormat) -> Box<dyn Ru
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
     let options =
         LoadOptions { quantization: None, head: None, rows: limits.rows, logits_rows: limits.logits_rows, threads };
-    Machine::Cpu.load(checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0
+    let wanted = Wanted { checkpoint, spec: &spec, options: &options, kv, limits, packed: None };
+    Machine::Cpu.load(&wanted, &mut |_| ()).unwrap().0
 }
 
 /// Tokens, and the logits after the last of them.

@@ -46,6 +46,9 @@ pub struct Memory {
     pub kv_bytes_per_1k: u64,
     /// Bytes of buffers for one step.
     pub workspace_bytes: u64,
+    /// The most bytes that are held at a time while weights are loaded: those that are packed, the tensors that are just
+    /// read and what they become. What is mapped from files counts, though the system may take it back.
+    pub loading_bytes: u64,
     /// Bytes with one conversation of full length.
     pub total_bytes: u64,
 }
@@ -56,7 +59,14 @@ impl Memory {
             weights_bytes: plan.weights_bytes,
             kv_bytes_per_1k: plan.kv_bytes(1024),
             workspace_bytes: plan.workspace_bytes,
+            loading_bytes: plan.loading_bytes,
             total_bytes: plan.weights_bytes + plan.workspace_bytes + plan.kv_bytes(context),
         }
+    }
+
+    /// The most bytes at any time, with one conversation of full length. The program itself and its tokenizer are not
+    /// counted.
+    pub fn peak_bytes(&self) -> u64 {
+        self.total_bytes.max(self.loading_bytes)
     }
 }

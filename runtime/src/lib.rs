@@ -97,6 +97,6 @@ pub use tools::{ParserOptions, Piece, StreamParser, ToolCall, ToolFormat};
 // What the signatures above speak of, so that users need no other crate.
 pub use nano_kernels::KvFormat;
 pub use nano_macros::{Argument, bot_function, bot_functions};
-pub use nano_models::{Quantization, Spec, Tokenizer};
+pub use nano_models::{PackedCache, Quantization, Spec, Tokenizer};
 pub use nano_templates::{Choice, Content, Message, Part, Template, Time, ToolSpec, Vars};
 pub use serde_json::{Map, Value};

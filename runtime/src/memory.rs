@@ -45,7 +45,8 @@ pub(crate) fn available() -> Option<u64> {
 mod tests {
     use super::*;
 
-    const PLAN: Plan = Plan { weights_bytes: 1000, page_bytes: 10, workspace_bytes: 100 };
+    const PLAN: Plan =
+        Plan { weights_bytes: 1000, page_bytes: 10, workspace_bytes: 100, loading_bytes: 1000, converted_bytes: 0 };
 
     #[test]
     fn takes_what_is_wanted_if_it_fits() {
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn absurd_wishes_do_not_overflow() {
-        let free = Plan { weights_bytes: 0, page_bytes: 0, workspace_bytes: 0 };
+        let free = Plan { weights_bytes: 0, page_bytes: 0, workspace_bytes: 0, loading_bytes: 0, converted_bytes: 0 };
         let fit = fit(&free, usize::MAX, usize::MAX, u64::MAX).unwrap();
         assert!(fit.pages < (u32::MAX as usize) / PAGE_ROWS);
     }

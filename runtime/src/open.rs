@@ -1,12 +1,12 @@
 //! From a path to a running model: what may be asked for, what is told while it loads, and in which order it is done.
 
 use crate::memory::fit;
-use crate::runner::{Device, Limits, Machine};
+use crate::runner::{Device, Limits, Machine, Wanted};
 use crate::{Error, Identity, Memory, ModelInfo, NanoModel, Result};
 use nano_kernels::KvFormat;
-use nano_models::{Checkpoint, Control, Head, LoadOptions, Quantization, Spec, Tokenizer};
+use nano_models::{Checkpoint, Control, Head, LoadOptions, Lora, PackedCache, Quantization, Spec, Tokenizer};
 use nano_templates::{Choice, Clues, Template};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Sequences in one step.
@@ -21,6 +21,8 @@ const CONVERSATIONS: usize = 4;
 pub struct ModelOptions {
     /// Quantizes weights while loading; `None` keeps the checkpoint's formats.
     pub quantization: Option<Quantization>,
+    /// LoRA adapters that are merged into the weights while loading, in this order.
+    pub adapters: Vec<Lora>,
     /// The format of embedding and head, where it is not to be the usual one.
     pub head: Option<Head>,
     /// Where the model runs.
@@ -35,6 +37,8 @@ pub struct ModelOptions {
     pub kv_cache: Option<KvFormat>,
     /// Conversations of full length that the cache has room for, if memory allows; `None` takes 4.
     pub max_sequences: Option<usize>,
+    /// Where packed weights are kept, so that a later start need not quantize or convert them again.
+    pub packed: Option<PackedCache>,
     /// In place of the model's own chat template.
     pub template: Option<Template>,
     /// Take a checkpoint whose tokenizer is missing or broken too: its tokens are then numbers. For those who bring ids.
@@ -62,6 +66,13 @@ pub enum LoadEvent {
         /// Bytes in all.
         total: u64,
     },
+    /// Packed weights were kept for the next start.
+    Kept {
+        /// Their file.
+        path: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+    },
     /// Something the user should know; a sentence.
     Notice(String),
     /// The same about the chat template, which only a conversation needs.
@@ -73,7 +84,15 @@ impl NanoModel {
     pub fn open(path: &Path, options: ModelOptions, mut progress: impl FnMut(LoadEvent)) -> Result<Self> {
         let started = Instant::now();
         let (opened, machine) = Opened::new(path, &options)?;
-        let Opened { checkpoint, spec, load, kv, limits, .. } = &opened;
+        let limits = opened.limits;
+        let wanted = Wanted {
+            checkpoint: &*opened.checkpoint,
+            spec: &opened.spec,
+            options: &opened.load,
+            kv: opened.kv,
+            limits,
+            packed: options.packed.as_ref(),
+        };
         progress(LoadEvent::Plan {
             device: opened.device.as_str(),
             memory: opened.memory,
@@ -87,12 +106,15 @@ impl NanoModel {
             let mut report = |p: nano_models::Progress| {
                 progress(LoadEvent::Progress { done: p.done_bytes, total: p.total_bytes });
             };
-            let loaded = machine.load(&**checkpoint, spec, load, *kv, *limits, &mut report);
+            let loaded = machine.load(&wanted, &mut report);
             (tokenizer.join(), loaded)
         });
         let (tokenizer, numbered) = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let (runner, report) = loaded?;
         let (template, chosen) = opened.template(&options, &tokenizer, path)?;
+        if let Some((path, bytes)) = report.kept {
+            progress(LoadEvent::Kept { path, bytes });
+        }
         for notice in report.notices.iter().chain(&numbered) {
             progress(LoadEvent::Notice(notice.clone()));
         }
@@ -145,7 +167,7 @@ impl Opened {
     fn new(path: &Path, options: &ModelOptions) -> Result<(Self, Machine)> {
         check(options)?;
         let (machine, notice) = options.device.find(float32(options))?;
-        let checkpoint = nano_models::open(path)?;
+        let checkpoint = nano_models::merge(nano_models::open(path)?, &options.adapters)?;
         let spec = Spec::read(&*checkpoint)?;
         // Before loading, which gives back what this brings into memory.
         let weights = nano_models::fingerprint(&*checkpoint)?;
@@ -155,7 +177,8 @@ impl Opened {
         let load = LoadOptions { quantization: options.quantization, head: options.head, rows, logits_rows, threads };
         let exact = options.quantization == Some(Quantization::F32);
         let kv = options.kv_cache.unwrap_or(if exact { KvFormat::F32 } else { KvFormat::F16 });
-        let plan = machine.plan(&*checkpoint, &spec, &load, kv)?;
+        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
+        let plan = machine.plan(&*checkpoint, &spec, &load, kv, sequences)?;
 
         let granted = match options.memory {
             Some(bytes) => Some(bytes),
@@ -163,7 +186,6 @@ impl Opened {
         };
         let budget = granted.unwrap_or(u64::MAX);
         let wanted = options.max_context_len.unwrap_or(spec.context);
-        let sequences = options.max_sequences.unwrap_or(CONVERSATIONS);
         let fit = fit(&plan, wanted, sequences, budget).map_err(|needed| Error::Memory {
             model: name(path),
             needed,

@@ -6,7 +6,8 @@ use crate::{Error, Result};
 use nano_kernels::cpu::Cpu;
 use nano_kernels::cuda::{Cuda, Driver, Sizes, device};
 use nano_kernels::{Backend, Candidate, KvFormat, NO_SLOT, PAGE_ROWS, PageLayout, Pick, Row, SequenceRows, Step};
-use nano_models::{Checkpoint, Decoder, LoadOptions, Plan, Progress, Spec};
+use nano_models::{Checkpoint, Decoder, LoadOptions, PackedCache, Plan, Progress, Spec};
+use std::path::PathBuf;
 
 pub use nano_kernels::cuda::device::Report as GpuReport;
 
@@ -180,17 +181,22 @@ impl Machine {
         })
     }
 
-    /// The memory that a model takes here. Reads no weights.
+    /// The memory that a model takes here with so many conversations. Reads no weights.
     pub(crate) fn plan(
         &self,
         checkpoint: &dyn Checkpoint,
         spec: &Spec,
         options: &LoadOptions,
         kv: KvFormat,
+        sequences: usize,
     ) -> Result<Plan> {
         let layout = spec.page_layout(1, kv);
         match self {
-            Machine::Cpu => Ok(nano_models::plan::<Cpu>(checkpoint, spec, options, layout)?),
+            Machine::Cpu => {
+                // Rows of logits cost memory when they are first written: one for each conversation.
+                let logits_rows = options.logits_rows.min(sequences);
+                Ok(nano_models::plan::<Cpu>(checkpoint, spec, &LoadOptions { logits_rows, ..*options }, layout)?)
+            }
             Machine::Cuda(_) => {
                 let mut plan = nano_models::plan::<Cuda<device::Device>>(checkpoint, spec, options, layout)?;
                 plan.workspace_bytes += GPU_EXTRA;
@@ -202,23 +208,19 @@ impl Machine {
     /// Loads a model's weights.
     pub(crate) fn load(
         self,
-        checkpoint: &dyn Checkpoint,
-        spec: &Spec,
-        options: &LoadOptions,
-        kv: KvFormat,
-        limits: Limits,
+        wanted: &Wanted<'_>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<(Box<dyn Runner>, Report)> {
         match self {
             Machine::Cpu => {
-                let loaded = Loaded::load(Cpu::new(options.threads)?, checkpoint, spec, options, kv, limits, report)?;
+                let loaded = Loaded::load(Cpu::new(wanted.options.threads)?, wanted, report)?;
                 Ok(loaded.boxed())
             }
             Machine::Cuda(gpu) => {
-                let Limits { rows, logits_rows: logits, sequences, context, .. } = limits;
+                let Limits { rows, logits_rows: logits, sequences, context, .. } = wanted.limits;
                 let sizes = Sizes { rows, logits, pages: sequences * context.div_ceil(PAGE_ROWS) };
                 let cuda = Cuda::new(*gpu, sizes)?;
-                let mut loaded = Loaded::load(cuda, checkpoint, spec, options, kv, limits, report)?;
+                let mut loaded = Loaded::load(cuda, wanted, report)?;
                 loaded.can_pick = true;
                 loaded.launches = |cuda| cuda.driver().launches();
                 // What is taken and recorded with the first step, or fails in it, is had now.
@@ -228,6 +230,17 @@ impl Machine {
             }
         }
     }
+}
+
+/// What is to be loaded, and how.
+pub(crate) struct Wanted<'a> {
+    pub(crate) checkpoint: &'a dyn Checkpoint,
+    pub(crate) spec: &'a Spec,
+    pub(crate) options: &'a LoadOptions,
+    pub(crate) kv: KvFormat,
+    pub(crate) limits: Limits,
+    /// Where packed weights are kept.
+    pub(crate) packed: Option<&'a PackedCache>,
 }
 
 /// A step that touches no sequence.
@@ -259,29 +272,26 @@ pub(crate) struct Report {
     pub(crate) notices: Vec<String>,
     /// Tensors by kind and format.
     pub(crate) formats: Formats,
+    /// The file of packed weights that was written, and its bytes.
+    pub(crate) kept: Option<(PathBuf, u64)>,
 }
 
 /// How many tensors of each kind are held in each format.
 pub type Formats = std::collections::BTreeMap<&'static str, std::collections::BTreeMap<&'static str, usize>>;
 
 impl<B: Backend> Loaded<B> {
-    fn load(
-        mut backend: B,
-        checkpoint: &dyn Checkpoint,
-        spec: &Spec,
-        options: &LoadOptions,
-        kv: KvFormat,
-        limits: Limits,
-        report: &mut dyn FnMut(Progress),
-    ) -> Result<Self> {
+    fn load(mut backend: B, wanted: &Wanted<'_>, report: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let Wanted { checkpoint, spec, options, kv, limits, packed } = *wanted;
         let layout = spec.page_layout(limits.pages, kv);
         let pages = backend.pages(layout)?;
-        let decoder = Decoder::load(checkpoint, &mut backend, spec, options, report)?;
+        let decoder = Decoder::load_packed(checkpoint, &mut backend, spec, options, packed, report)?;
         Ok(Self { decoder, backend, pages, layout, limits, can_pick: false, launches: |_| 0, step_launches: 0 })
     }
 
     fn boxed(self) -> (Box<dyn Runner>, Report) {
-        let report = Report { notices: self.decoder.notices().to_vec(), formats: self.decoder.formats().clone() };
+        let Loaded { decoder, .. } = &self;
+        let kept = decoder.kept().map(|(path, bytes)| (path.to_path_buf(), bytes));
+        let report = Report { notices: decoder.notices().to_vec(), formats: decoder.formats().clone(), kept };
         (Box::new(self), report)
     }
 

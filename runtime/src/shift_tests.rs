@@ -1,7 +1,7 @@
 //! Rows that move up in a cache, on models of one layer with real arithmetic: there, where no row holds anything of the
 //! rows before it, the rest must be what a fresh prefill computes, for every kind of rope.
 
-use crate::runner::{Limits, Machine};
+use crate::runner::{Limits, Machine, Wanted};
 use crate::{KvCache, ModelInfo, NanoModel};
 use nano_kernels::{KvFormat, Pairing};
 use nano_models::testing::{TempDir, Tiny};
@@ -19,7 +19,8 @@ fn model(layers: usize, kv: KvFormat, change: impl FnOnce(&mut Spec)) -> NanoMod
     let limits = Limits { vocab: spec.vocab, ..LIMITS };
     let options =
         LoadOptions { quantization: None, head: None, rows: limits.rows, logits_rows: limits.logits_rows, threads: 1 };
-    let runner = Machine::Cpu.load(&*checkpoint, &spec, &options, kv, limits, &mut |_| ()).unwrap().0;
+    let wanted = Wanted { checkpoint: &*checkpoint, spec: &spec, options: &options, kv, limits, packed: None };
+    let runner = Machine::Cpu.load(&wanted, &mut |_| ()).unwrap().0;
     NanoModel::assemble(runner, checkpoint.tokenizer().unwrap(), None, ModelInfo::default()).unwrap()
 }
 

@@ -257,6 +257,19 @@ FAMILIES = {
         decoder_sparse_step=2,
         mlp_only_layers=[3],
     ),
+    "olmoe": experts(
+        "olmoe: norms of the whole of q and k, shares of all experts' softmax",
+        "olmoe",
+        "OlmoeForCausalLM",
+        num_experts=8,
+        num_experts_per_tok=3,
+        norm_topk_prob=False,
+        rope_theta=1e4,
+        clip_qkv=None,
+        attention_bias=False,
+        pad_token_id=1,
+        tests_against={"norm_topk_prob": True},
+    ),
     "qwen3-moe": qwen3_moe("qwen3-moe: norms of the heads of q and k", tests_against={"norm_topk_prob": False}),
     "new-qwen3-moe": qwen3_moe("qwen3-moe with the experts of a layer in one matrix, as transformers 5 has them", one_by_one=False),
     "new-gemma3": gemma3(
@@ -273,6 +286,23 @@ FAMILIES = {
         rope_parameters={
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+        },
+    ),
+    "gemma3-images": family(
+        "gemma3 inside a model that reads images: numbers in text_config, some left to transformers' defaults",
+        "gemma3",
+        "Gemma3ForConditionalGeneration",
+        in_gguf=False,
+        **{key: None for key in SIZES if key not in ("vocab_size", "bos_token_id", "eos_token_id", "tie_word_embeddings")},
+        **{"tie_word_embeddings": True, "mm_tokens_per_image": 1, "image_token_index": 60, "boi_token_index": 61, "eoi_token_index": 62},
+        text_config={
+            **{key: SIZES[key] for key in ("hidden_size", "vocab_size", "max_position_embeddings")},
+            **{"model_type": "gemma3_text", "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16, "sliding_window": 20},
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        },
+        vision_config={
+            **{"model_type": "siglip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
+            **{"num_attention_heads": 1, "image_size": 8, "patch_size": 8, "vision_use_head": False},
         },
     ),
     "new-phi3": phi3(

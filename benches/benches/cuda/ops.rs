@@ -1,11 +1,12 @@
-//! Single operations: decode products, prefill products, attention over a long cache. Weights change from launch to
+//! Single operations: decode products, prefill products, experts, attention over a long cache. Weights change from launch to
 //! launch, so that no cache holds them.
 
 use super::{Peaks, Scale, bytes_line, line};
 use nano_benches::{middle, step};
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
 use nano_kernels::{
-    After, Attend, Backend, Format, HostTensor, KvFormat, Linear, PAGE_ROWS, PageLayout, Precision, Result, Rows, Step,
+    Act, After, Attend, Backend, Experts, Format, Group, HostTensor, KvFormat, Linear, PAGE_ROWS, PageLayout,
+    Precision, Result, Rows, Step,
 };
 use std::borrow::Cow;
 use std::time::Instant;
@@ -14,8 +15,11 @@ use std::time::Instant;
 const SPREAD: usize = 512 << 20;
 
 fn tensor(format: Format, rows: usize, cols: usize) -> Result<HostTensor<'static>> {
-    let bytes = format.row_bytes(cols).unwrap_or(0) * rows;
-    HostTensor::new("w", format, rows, cols, Cow::Owned(vec![0x11; bytes]))
+    let mut bytes = vec![0x11; format.row_bytes(cols).unwrap_or(0) * rows];
+    if let Format::Int4(_) | Format::Int8(_) = format {
+        bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| block[2..4].copy_from_slice(&[8, 0]));
+    }
+    HostTensor::new("w", format, rows, cols, Cow::Owned(bytes))
 }
 
 /// Median seconds of `body` run as one recorded (or eager) step.
@@ -43,9 +47,15 @@ fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale
     let device = scale == Scale::Device;
     let shapes: &[(usize, usize)] =
         if device { &[(4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (2048, 2048)] } else { &[(64, 256)] };
-    for (format, name) in
-        [(Format::Q4_0, "q4"), (Format::Q4K, "q4k"), (Format::Q6K, "q6k"), (Format::Q8_0, "q8"), (Format::F16, "f16")]
-    {
+    for (format, name) in [
+        (Format::Q4_0, "q4"),
+        (Format::Q4K, "q4k"),
+        (Format::Q6K, "q6k"),
+        (Format::Q8_0, "q8"),
+        (Format::F16, "f16"),
+        (Format::Int4(Group::G128), "int4-g128"),
+        (Format::Int8(Group::G128), "int8-g128"),
+    ] {
         for &(outs, cols) in shapes {
             if device && format != Format::Q4_0 && (outs, cols) != (4096, 4096) {
                 continue;
@@ -77,6 +87,55 @@ fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale
                     let share = format!("{:.1} % of mma", 100.0 * rate / peaks.mma.max(1.0));
                     line(&what, &format!("{:.1} us, {:.1} TFLOP/s", seconds * 1e6, rate * 1e-12), &share);
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Experts, as a layer has them whose rows go through a few of many. Steps of a few rows go through others each time.
+fn experts<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {
+    let device = scale == Scale::Device;
+    let (dim, hidden, count, chosen) = if device { (2048, 768, 128, 8) } else { (64, 32, 4, 2) };
+    let (layers, turns) = if device { (2, count / chosen) } else { (1, 2) };
+    for (format, name) in [(Format::Q4_0, "q4"), (Format::Q8_0, "q8")] {
+        let mut cuda = Cuda::new(open()?, Sizes { rows: 512, logits: 8, pages: 8 })?;
+        let (wide, tall) = (tensor(format, hidden, dim)?, tensor(format, dim, hidden)?);
+        let layer = |_| {
+            let up = (0..count).map(|_| cuda.weight(&[wide.clone(), wide.clone()])).collect::<Result<_>>()?;
+            let down = (0..count).map(|_| cuda.weight(std::slice::from_ref(&tall))).collect::<Result<_>>()?;
+            cuda.mixture(Experts { up, down, shared: None, act: Act::Silu, chosen, normalize: true })
+        };
+        let layers = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
+        let bytes = Cuda::<D>::weight_bytes(format, 2 * hidden, dim) + Cuda::<D>::weight_bytes(format, dim, hidden);
+        for rows in if device { vec![1, 8, 512] } else { vec![1, 16] } {
+            // Row r of turn i goes through the experts from chosen (i + r) on.
+            let logit = |turn: usize, row: usize, expert: usize| {
+                let first = chosen * (turn + row) % count;
+                if (expert + count - first) % count < chosen { 1.0 } else { 0.0 }
+            };
+            let mut logits = Vec::new();
+            for turn in 0..turns {
+                let mut buf = cuda.buf(rows, count, Precision::Full)?;
+                let values: Vec<f32> = (0..rows * count).map(|i| logit(turn, i / count, i % count)).collect();
+                cuda.write(&mut buf, &values)?;
+                logits.push(buf);
+            }
+            let mut x = cuda.buf(rows, dim, Precision::Full)?;
+            let mut h = cuda.buf(rows, chosen * hidden, Precision::Half)?;
+            let program = (rows <= 8).then_some(rows as u32);
+            let seconds = timed(&mut cuda, &step(rows, rows), program, 9, &mut |cuda| {
+                let mut all = logits.iter().flat_map(|logits| layers.iter().map(move |layer| (logits, layer)));
+                all.try_for_each(|(logits, layer)| cuda.experts(&mut x, &mut h, None, logits, layer))
+            })? / (layers.len() * turns) as f64;
+            let what = format!("experts {name} {chosen} of {count}, {dim} through {hidden}, {rows} rows");
+            if rows <= 8 {
+                let read = (rows * chosen).min(count) * bytes;
+                bytes_line(&what, &format!("{:.1} us, ", seconds * 1e6), read as f64, seconds, peaks);
+            } else {
+                let rate = 6.0 * (rows * chosen * hidden * dim) as f64 / seconds;
+                let share = format!("{:.1} % of mma", 100.0 * rate / peaks.mma.max(1.0));
+                line(&what, &format!("{:.1} us, {:.1} TFLOP/s", seconds * 1e6, rate * 1e-12), &share);
             }
         }
     }
@@ -125,5 +184,6 @@ fn attention<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scal
 /// All of them.
 pub fn all<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale) -> Result<()> {
     products(open, peaks, scale)?;
+    experts(open, peaks, scale)?;
     attention(open, peaks, scale)
 }

@@ -1,12 +1,12 @@
 //! Flags that several commands share, each defined once.
 
 use super::values::{
-    above_zero, bytes, count, device, fraction, head, kv_format, number, positive, quantization, share, temperature,
-    threads, tool_choice, tool_format,
+    above_zero, bytes, count, device, fraction, head, kv_format, lora, number, positive, quantization, share,
+    temperature, threads, tool_choice, tool_format,
 };
 use clap::{Args, ValueEnum};
 use nano_kernels::KvFormat;
-use nano_models::{Head, Quantization};
+use nano_models::{Head, Lora, Quantization};
 use nano_runtime::{Device, GenerateOptions, Sampling, ToolChoice, ToolFormat};
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub struct AnswererArgs {
     /// Talk to a model behind a server with an OpenAI-compatible API, as in http://host:8000/v1. Flags about how a model is
     /// held or told do not go with it. A key is taken from NANO_API_KEY or OPENAI_API_KEY
     #[arg(long, value_name = "URL", help_heading = MODEL, conflicts_with_all = [
-        "quantization", "head", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
+        "quantization", "head", "lora", "no_packed_cache", "device", "memory", "kv_cache", "threads", "chat_template", "reply_prefix", "session", "var",
         "tool_format", "min_new_tokens", "regex", "grammar",
     ])]
     pub engine: Option<String>,
@@ -61,6 +61,10 @@ pub struct MachineArgs {
     /// elsewhere
     #[arg(long, value_name = "FORMAT", value_parser = head, help_heading = MODEL)]
     pub head: Option<Head>,
+    /// A LoRA adapter, as a folder that PEFT saved, which is merged into the weights; its change may be multiplied, as in
+    /// adapters/mine:0.5. May be repeated
+    #[arg(long, value_name = "PATH[:SCALE]", value_parser = lora, help_heading = MODEL)]
+    pub lora: Vec<Lora>,
     /// Where to compute: cpu; cuda, which needs an NVIDIA GPU of compute capability 7.2 or newer (Jetson boards from Xavier
     /// on) and its driver, for CUDA 11.4 or newer, but no toolkit; auto is cuda where that works and cpu elsewhere
     #[arg(long, default_value = "auto", value_parser = device, help_heading = MODEL)]
@@ -68,6 +72,11 @@ pub struct MachineArgs {
     /// Memory that weights and caches may take, as in 2000000000, 2G or 1.5GiB; unless given, what is free
     #[arg(long, value_name = "BYTES", value_parser = bytes, allow_negative_numbers = true, help_heading = MODEL)]
     pub memory: Option<u64>,
+    /// Neither use nor keep packed weights. Elsewhere, a model that must be converted while loading, as with --quantization, is
+    /// kept as it is packed, so that the next start is faster. NANO_PACKED_CACHE=off does the same, and
+    /// NANO_PACKED_CACHE=FOLDER says where to keep them; nano-chat cache shows them
+    #[arg(long, help_heading = MODEL)]
+    pub no_packed_cache: bool,
     /// How keys and values are stored: f16, q8 or f32; unless given, f16, or f32 with --quantization f32
     #[arg(long, value_name = "FORMAT", value_parser = kv_format, help_heading = MODEL)]
     pub kv_cache: Option<KvFormat>,

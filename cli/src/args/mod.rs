@@ -1,9 +1,11 @@
 //! The command line: commands and their flags. Flags that several commands have are in `groups`, how their values are
 //! read in `values`. Nothing here acts.
 
+mod cache;
 mod groups;
 mod values;
 
+pub use cache::{CacheAction, CacheArgs};
 pub use groups::{
     AnswererArgs, ConstraintArgs, ContextArg, FunctionArgs, GenerateArgs, LoadArgs, LogArgs, LogLevel, MachineArgs,
     ModelArg, ReplyArgs, ThreadsArg,
@@ -84,6 +86,8 @@ pub enum Command {
     Quantize(QuantizeArgs),
     /// Measure a model's perplexity on a text, as llama.cpp does
     Perplexity(PerplexityArgs),
+    /// List or remove the packed weights that are kept for faster starts
+    Cache(CacheArgs),
     /// Measure speed: prompt and generation, memory bandwidth, load time
     Bench(BenchArgs),
 }

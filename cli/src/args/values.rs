@@ -1,7 +1,7 @@
 //! How values on the command line are read. A message here follows the flag's name and the value, which clap puts first.
 
 use nano_kernels::KvFormat;
-use nano_models::{Head, Quantization};
+use nano_models::{Head, Lora, Quantization};
 use nano_runtime::{Device, Overflow, ToolChoice, ToolFormat};
 use serde_json::Value;
 
@@ -97,6 +97,10 @@ pub fn head(text: &str) -> Result<Head, String> {
 
 pub fn quantization(text: &str) -> Result<Quantization, String> {
     text.parse().map_err(|_| "it must be q4f16, q8f16, f16 or f32".into())
+}
+
+pub fn lora(text: &str) -> Result<Lora, String> {
+    text.parse()
 }
 
 pub fn device(text: &str) -> Result<Device, String> {

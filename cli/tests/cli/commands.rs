@@ -232,6 +232,32 @@ fn version_and_help() {
 }
 
 #[test]
+fn adapters_are_merged() {
+    let goldens = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens");
+    let (base, lora, dora) = (goldens.join("tiny/plain"), goldens.join("lora/lora"), goldens.join("lora/dora"));
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let expected: Value = serde_json::from_slice(&std::fs::read(goldens.join("lora/expected.json")).unwrap()).unwrap();
+    let case = &expected["cases"][2];
+    let tokens: Vec<String> = case["tokens"].as_array().unwrap().iter().map(Value::to_string).collect();
+    let model = tiny();
+    let run_with = |adapters: &[String]| {
+        let mut command = nano(model.dir.path());
+        command.args(["logits", "--model", &path(&base), "--quantization", "f32", "--tokens", &tokens.join(",")]);
+        for adapter in adapters {
+            command.args(["--lora", adapter]);
+        }
+        run(command, "")
+    };
+    let found = run_with(&[format!("{}:0.5", path(&lora)), path(&dora)]).succeeded().json();
+    let limit = 1e-3 * case["logits_std"].as_f64().unwrap();
+    for (found, expected) in floats(&found["logits"]).iter().zip(floats(&case["logits"])) {
+        assert!((found - expected).abs() < limit, "{found} {expected}");
+    }
+    run_with(&[path(&base)]).failed_with(&["adapter_config.json", "--lora"]);
+    run_with(&[":2".into()]).failed_with(&["--lora", "PATH:scale"]);
+}
+
+#[test]
 fn a_checkpoint_without_a_tokenizer_will_do_for_ids() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens/tiny/plain");
     let model = tiny();

@@ -7,7 +7,16 @@ use nano_kernels::cuda::{Cuda, Sizes};
 use nano_kernels::*;
 use std::time::Instant;
 
-const FORMATS: [Format; 6] = [Format::F16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 8] = [
+    Format::F16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G64),
+];
 const SIZES: Sizes = Sizes { rows: 48, logits: 16, pages: 16 };
 
 /// Numbers without a pattern, between -1 and 1.
@@ -56,10 +65,16 @@ fn stored(format: Format, row: &[f32]) -> Vec<u8> {
             Format::Q4_0 => &[(0, 1.0 / 8.0)],
             Format::Q4_1 => &[(0, 1.0 / 8.0), (2, 1.0)],
             Format::Q4K => &[(0, 1.0 / 512.0), (2, 1.0 / 64.0)],
+            Format::Int4(_) => &[(0, 1.0 / 8.0)],
+            Format::Int8(_) => &[(0, 1.0 / 128.0)],
             _ => &[(208, 1.0 / 2048.0)],
         };
         for (at, scale) in scales {
             bytes[from + at..from + at + 2].copy_from_slice(&half(scale * block[0]));
+        }
+        if let Format::Int4(_) | Format::Int8(_) = format {
+            bytes[from + 3] = 0;
+            bytes[from + 2] %= 16;
         }
     }
     bytes

@@ -5,8 +5,16 @@ use super::check::shape;
 use super::pick::Picked;
 use crate::{PREV, Result, Row};
 
-/// The operation, over all rows.
-pub fn embed(x: &mut [f32], table: &Weight, scale: f32, shelf: &[f32], rows: &[Row], before: &Picked) -> Result<()> {
+/// The operation, over all rows. `room` is for a row whose columns must be brought into order.
+pub fn embed(
+    x: &mut [f32],
+    table: &Weight,
+    scale: f32,
+    shelf: &[f32],
+    rows: &[Row],
+    before: &Picked,
+    room: &mut [f32],
+) -> Result<()> {
     for (row, x) in rows.iter().zip(x.chunks_exact_mut(table.cols)) {
         let mut token = row.token;
         if token >= PREV {
@@ -18,7 +26,13 @@ pub fn embed(x: &mut [f32], table: &Weight, scale: f32, shelf: &[f32], rows: &[R
         }
         match (token as usize).checked_sub(table.rows) {
             None => {
-                table.row(token as usize, x);
+                match &table.order {
+                    None => table.row(token as usize, x),
+                    Some(order) => {
+                        table.row(token as usize, room);
+                        order.iter().zip(&*room).for_each(|(input, value)| x[*input as usize] = *value);
+                    }
+                }
                 if scale != 1.0 {
                     x.iter_mut().for_each(|x| *x *= scale);
                 }

@@ -25,11 +25,13 @@ mod watch;
 pub use lanes::Isa;
 pub use watch::Inputs;
 
+use crate::format::stacked;
 use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
 use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
 use check::{check, in_pool, sees, shape, whole_page};
 use pack::{Kind, Packed};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// A CPU with its threads and its standing room.
 pub struct Cpu {
@@ -63,6 +65,8 @@ pub struct Weight {
     parts: Vec<Packed>,
     rows: usize,
     cols: usize,
+    /// Column c is for input `order[c]`.
+    order: Option<Arc<[u32]>>,
     /// Its number among those that are watched.
     watched: Option<usize>,
 }
@@ -136,6 +140,7 @@ impl Backend for Cpu {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
+    type Mixture = Experts<Self>;
 
     fn buf(&self, rows: usize, cols: usize, _precision: Precision) -> Result<Buf> {
         let values = rows.checked_mul(cols).filter(|n| *n < isize::MAX as usize / 8);
@@ -146,12 +151,10 @@ impl Backend for Cpu {
     fn weight(&self, parts: &[HostTensor<'_>]) -> Result<Weight> {
         let cols = parts.first().map_or(0, |part| part.cols);
         if let Some(odd) = parts.iter().find(|part| part.cols != cols || part.rows == 0) {
-            return Err(shape(
-                &format!("tensor {}", odd.name),
-                format!("{} x {}", odd.rows, odd.cols),
-                format!("{cols} columns"),
-            ));
+            let found = format!("{} x {}", odd.rows, odd.cols);
+            return Err(shape(&format!("tensor {}", odd.name), found, format!("{cols} columns")));
         }
+        let order = stacked(parts)?;
         let watched = self.watch.as_ref().map(|watch| {
             let names = parts.iter().map(|part| part.name.clone()).collect();
             let mut watch = watch.borrow_mut();
@@ -162,12 +165,33 @@ impl Backend for Cpu {
         let parts: Vec<Packed> =
             parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;
         let rows = parts.iter().map(|part| part.rows).sum();
-        Ok(Weight { parts, rows, cols, watched })
+        Ok(Weight { parts, rows, cols, order, watched })
+    }
+
+    const LAYOUT: Option<&'static str> = Some(pack::store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        pack::store::store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let weight = pack::store::load(bytes, self.pool.threads(), &mut self.arena.borrow_mut());
+        weight.unwrap_or_else(|| {
+            Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"))
+        })
     }
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         let kind = Kind::of(format.native()).unwrap_or(Kind::F32);
         rows.div_ceil(lanes::LANES) * kind.block_bytes(cols)
+    }
+
+    fn room_bytes(rows: usize, cols: usize, threads: usize) -> usize {
+        linear::Panel::bytes(rows, cols) + threads * linear::Scratch::bytes(cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {
+        Ok(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
@@ -213,7 +237,8 @@ impl Backend for Cpu {
         assert!(x.cols == table.cols && shelf.is_none_or(|s| s.cols == table.cols), "rows fit the table");
         assert!(x.data.len() >= self.step.rows.len() * x.cols, "rows fit the buffer");
         let shelf = shelf.map_or(&[][..], |s| &s.data);
-        embed::embed(&mut x.data, table, scale, shelf, &self.step.rows, &self.picked[1])
+        let room = self.scratch[0].row(table.cols);
+        embed::embed(&mut x.data, table, scale, shelf, &self.step.rows, &self.picked[1], room)
     }
 
     fn linear(
@@ -240,6 +265,7 @@ impl Backend for Cpu {
         assert!(norm.is_none_or(|n| n.weight.data.len() == x.cols), "a norm has one factor per column");
         let product = linear::Product {
             parts,
+            order: w.weight.order.as_deref(),
             bias: w.bias.as_ref().map(|b| &b.data[..]),
             x: &x.data,
             norm: norm.map(Norm::view),

@@ -5,21 +5,23 @@
 //! streams the records in order, a prefill step spreads one block over a scratch and sweeps it, and both add in the
 //! same order. Outputs past the last row are zeros.
 //!
-//! | kind | a record (32 k) | before every eighth record |
+//! | kind | a record (32 k) | head before some records: every eighth; Int4, Int8: those of a group |
 //! | --- | --- | --- |
 //! | Q8 | 16 f16 scales, 512 bytes | |
 //! | Q4 | 16 f16 scales, 256 bytes | |
 //! | Q4Min | 16 f16 scales, 16 f16 minima, 256 bytes | |
 //! | Q4K | 16 u8 scales, 16 u8 minima, 256 bytes | 16 f16 scales, 16 f16 scales of the minima |
 //! | Q6K | 16 i8 scales of the first 16 k, 16 of the last, 256 bytes of nibbles, 128 of bit pairs | 16 f16 scales |
+//! | Int4 | 256 bytes | 16 f16 scales, 16 f16 zero points, negated |
+//! | Int8 | 512 bytes, less 128 | 16 f16 scales, 128 less 16 zero points, f16 |
 //! | F32, F16, Bf16 | a record is one k: 16 values | |
+
+mod floats;
+pub mod store;
 
 use super::lanes::{GROUP, LANES, LINE};
 use super::memory::{Arena, Memory};
-use crate::{Error, Format, HostTensor, Result};
-
-/// Records between two heads of a super-block kind.
-pub const SUPER: usize = 8;
+use crate::{Error, Format, Group, HostTensor, Result};
 
 /// The layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Kind {
     Q4Min,
     Q4K,
     Q6K,
+    Int4(Group),
+    Int8(Group),
 }
 
 impl Kind {
@@ -46,6 +50,8 @@ impl Kind {
             Format::Q4_1 => Kind::Q4Min,
             Format::Q4K => Kind::Q4K,
             Format::Q6K => Kind::Q6K,
+            Format::Int4(group) => Kind::Int4(group),
+            Format::Int8(group) => Kind::Int8(group),
             _ => return None,
         })
     }
@@ -55,7 +61,7 @@ impl Kind {
         !matches!(self, Kind::F32 | Kind::F16 | Kind::Bf16)
     }
 
-    /// Bytes of a record, and of the head before every eighth.
+    /// Bytes of a record, and of the head that some share.
     pub const fn record(self) -> (usize, usize) {
         match self {
             Kind::F32 => (64, 0),
@@ -65,13 +71,36 @@ impl Kind {
             Kind::Q4Min => (64 + 256, 0),
             Kind::Q4K => (32 + 256, 64),
             Kind::Q6K => (32 + 384, 32),
+            Kind::Int4(_) => (256, 64),
+            Kind::Int8(_) => (512, 64),
         }
+    }
+
+    /// How many records share a head, as a power of two.
+    #[inline(always)]
+    pub const fn shared(self) -> u32 {
+        match self {
+            Kind::Int4(group) | Kind::Int8(group) => group as u32,
+            _ => 3,
+        }
+    }
+
+    /// Where record `group` of a block and its head lie.
+    #[inline(always)]
+    pub const fn place(self, group: usize) -> (usize, usize) {
+        let (record, head) = self.record();
+        if head == 0 {
+            return (0, group * record);
+        }
+        let start = (group >> self.shared()) * ((record << self.shared()) + head);
+        (start, start + head + (group & ((1 << self.shared()) - 1)) * record)
     }
 
     /// Bytes of a block of 16 outputs with `cols` inputs.
     pub fn block_bytes(self, cols: usize) -> usize {
         let (record, head) = self.record();
-        if self.quantized() { cols / GROUP * record + (cols / GROUP).div_ceil(SUPER) * head } else { cols * record }
+        let heads = (cols / GROUP).div_ceil(1 << self.shared());
+        if self.quantized() { cols / GROUP * record + heads * head } else { cols * record }
     }
 }
 
@@ -146,12 +175,10 @@ impl Packed {
             }
             return;
         }
-        let (record, head) = self.kind.record();
+        let (record, _) = self.kind.record();
         for (group, out) in out.chunks_exact_mut(GROUP).enumerate() {
-            let super_at = group / SUPER * (SUPER * record + head);
-            let at = super_at + head + group % SUPER * record;
-            let heads = &block[super_at..];
-            let bytes = &block[at..at + record];
+            let (head, at) = self.kind.place(group);
+            let (heads, bytes) = (&block[head..], &block[at..at + record]);
             let nibble = |q: &[u8], k: usize| {
                 let byte = q[k % 16 / 4 * LINE + 4 * lane + k % 4];
                 if k < 16 { byte & 15 } else { byte >> 4 }
@@ -182,6 +209,13 @@ impl Packed {
                         *out = d * nibble(&bytes[32..], k) as f32 - m;
                     }
                 }
+                Kind::Int4(_) | Kind::Int8(_) => {
+                    let (d, zero) = (f16_at(heads, 2 * lane), f16_at(heads, 32 + 2 * lane));
+                    let byte = |k: usize| bytes[k / 4 * LINE + 4 * lane + k % 4] as i8 as f32;
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = d * (if record == 256 { nibble(bytes, k) as f32 } else { byte(k) } + zero);
+                    }
+                }
                 _ => {
                     let d = f16_at(heads, 2 * lane);
                     for (k, out) in out.iter_mut().enumerate() {
@@ -205,23 +239,21 @@ fn pack_blocks(kind: Kind, host: &HostTensor<'_>, first: usize, out: &mut [u8]) 
     let block_bytes = kind.block_bytes(host.cols);
     for (i, out) in out.chunks_exact_mut(block_bytes.max(1)).enumerate() {
         let from = (first + i) * LANES;
-        for lane in 0..LANES.min(host.rows - from) {
-            pack_row(kind, host.row(from + lane), lane, out);
+        let rows = from..host.rows.min(from + LANES);
+        match kind {
+            Kind::F32 => floats::interleave::<4>(&rows.map(|row| host.row(row)).collect::<Vec<_>>(), out),
+            Kind::F16 | Kind::Bf16 => floats::interleave::<2>(&rows.map(|row| host.row(row)).collect::<Vec<_>>(), out),
+            _ => rows.enumerate().for_each(|(lane, row)| pack_row(kind, host.row(row), lane, out)),
         }
     }
 }
 
-/// Moves one row into its lane of a block.
+/// Moves one row of a quantized kind into its lane of a block.
 fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
-    let (record, head) = kind.record();
+    let ((record, head), shared) = (kind.record(), 1 << kind.shared());
     let two = 2 * lane..2 * lane + 2;
     match kind {
-        Kind::F32 | Kind::F16 | Kind::Bf16 => {
-            let size = record / LANES;
-            for (value, out) in row.chunks_exact(size).zip(out.chunks_exact_mut(record)) {
-                out[lane * size..(lane + 1) * size].copy_from_slice(value);
-            }
-        }
+        Kind::F32 | Kind::F16 | Kind::Bf16 => {}
         Kind::Q8 => {
             for (block, out) in row.chunks_exact(34).zip(out.chunks_exact_mut(record)) {
                 out[two.clone()].copy_from_slice(&block[..2]);
@@ -242,7 +274,7 @@ fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
             }
         }
         Kind::Q4K => {
-            for (block, out) in row.chunks_exact(144).zip(out.chunks_exact_mut(head + SUPER * record)) {
+            for (block, out) in row.chunks_exact(144).zip(out.chunks_exact_mut(head + shared * record)) {
                 let (heads, records) = out.split_at_mut(head);
                 heads[two.clone()].copy_from_slice(&block[..2]);
                 heads[32..][two.clone()].copy_from_slice(&block[2..4]);
@@ -256,7 +288,7 @@ fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
             }
         }
         Kind::Q6K => {
-            for (block, out) in row.chunks_exact(210).zip(out.chunks_exact_mut(head + SUPER * record)) {
+            for (block, out) in row.chunks_exact(210).zip(out.chunks_exact_mut(head + shared * record)) {
                 let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], &block[208..]);
                 let (heads, records) = out.split_at_mut(head);
                 heads[two.clone()].copy_from_slice(d);
@@ -273,6 +305,25 @@ fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
                     let gather = |h: usize, i: usize| (0..4).fold(0, |b, p| b | pair(16 * h + 4 * p + i) << (2 * p));
                     let pairs: [u8; 8] = std::array::from_fn(|j| gather(j / 4, j % 4));
                     place(&pairs, lane, &mut out[32 + 256..]);
+                }
+            }
+        }
+        Kind::Int4(group) | Kind::Int8(group) => {
+            let bits = record / 64;
+            let groups = row.chunks_exact(4 + group.len() * bits / 8).zip(out.chunks_exact_mut(head + shared * record));
+            for (block, out) in groups {
+                let (heads, records) = out.split_at_mut(head);
+                let zero = u16::from_le_bytes([block[2], block[3]]) as f32;
+                heads[two.clone()].copy_from_slice(&block[..2]);
+                let zero = if bits == 8 { 128.0 - zero } else { -zero };
+                heads[32..][two.clone()].copy_from_slice(&half::f16::from_f32(zero).to_le_bytes());
+                for (quants, out) in block[4..].chunks_exact(4 * bits).zip(records.chunks_exact_mut(record)) {
+                    place(quants, lane, out);
+                    if bits == 8 {
+                        // Signed, as the products of 8-bit weights have them.
+                        let own = out.chunks_exact_mut(LINE).flat_map(|line| &mut line[4 * lane..4 * lane + 4]);
+                        own.for_each(|byte| *byte ^= 0x80);
+                    }
                 }
             }
         }
@@ -313,6 +364,12 @@ mod tests {
             (Format::Q4_1, 96),
             (Format::Q4K, 512),
             (Format::Q6K, 512),
+            (Format::Int4(Group::G32), 96),
+            (Format::Int4(Group::G64), 192),
+            (Format::Int4(Group::G128), 384),
+            (Format::Int8(Group::G32), 96),
+            (Format::Int8(Group::G64), 192),
+            (Format::Int8(Group::G128), 384),
         ];
         for (format, cols) in formats {
             for rows in [1, 16, 19] {

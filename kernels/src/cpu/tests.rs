@@ -3,11 +3,12 @@
 
 use super::*;
 use crate::testing::Random;
-use crate::{Act, KvFormat, NO_SLOT, NormKind, PAGE_ROWS, Pairing, Pick, Row, SequenceRows};
+use crate::{Act, Group, KvFormat, NO_SLOT, NormKind, PAGE_ROWS, Pairing, Pick, Row, SequenceRows};
 use std::borrow::Cow;
 
 mod attention;
 mod experts;
+mod order;
 mod pages;
 mod rows;
 mod watch;
@@ -67,7 +68,7 @@ fn error(found: &[f32], exact: &[f64]) -> f64 {
     noise / signal
 }
 
-const FORMATS: [(Format, f64); 8] = [
+const FORMATS: [(Format, f64); 11] = [
     (Format::F32, 1e-12),
     (Format::F16, 1e-12),
     (Format::Bf16, 1e-12),
@@ -76,13 +77,16 @@ const FORMATS: [(Format, f64); 8] = [
     (Format::Q4_1, 3e-4),
     (Format::Q4K, 1e-3),
     (Format::Q6K, 3e-4),
+    (Format::Int4(Group::G32), 1e-3),
+    (Format::Int4(Group::G128), 1e-3),
+    (Format::Int8(Group::G64), 1e-3),
 ];
 
 #[test]
 fn products_are_near_the_exact_ones_and_equal_on_every_machine() {
     let mut random = Random::new(11);
     for (format, limit) in FORMATS {
-        let cols = if format.block_len() == 256 { 512 } else { 96 };
+        let cols = if format.block_len() > 32 { 2 * format.block_len() } else { 96 };
         for (rows, outs) in [(1, [40, 24]), (2, [16, 16]), (3, [7, 16]), (6, [40, 40]), (21, [33, 33])] {
             let tensor = |random: &mut Random, n| {
                 HostTensor::new("w", format, n, cols, Cow::Owned(random.weight(format, n, cols))).unwrap()
@@ -150,7 +154,8 @@ fn exact_product(case: &Case<'_>, cols: usize, all: usize) -> Vec<f64> {
 #[test]
 fn saturating_inputs_stay_exact() {
     // Extreme quants against extreme activations: 16-bit sums must not overflow.
-    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q6K] {
+    let zeros = [Format::Int4(Group::G32), Format::Int8(Group::G128)];
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q6K].into_iter().chain(zeros) {
         let cols = 256;
         let mut bytes = vec![0x80; 16 * format.row_bytes(cols).unwrap()];
         if format != Format::Q8_0 {
@@ -164,6 +169,9 @@ fn saturating_inputs_stay_exact() {
             };
             for at in scales {
                 block[*at..at + 2].copy_from_slice(&half::f16::from_f32(1.0).to_le_bytes());
+            }
+            if let Format::Int4(_) | Format::Int8(_) = format {
+                block[2..4].fill(0);
             }
         }
         let part = [HostTensor::new("w", format, 16, cols, Cow::Owned(bytes)).unwrap()];

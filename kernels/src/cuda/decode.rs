@@ -42,11 +42,8 @@ impl Plan {
         let splits = fill.max((tiles * rows * 256).div_ceil(MOST_X)).max(1);
         let k_tiles = tiles.div_ceil(splits).max(1);
         let splits = tiles.div_ceil(k_tiles).max(1);
-        // The part of the warps' registers for weights that holds some, if an item is shared by so many.
-        let full = |warps: usize| k_tiles as f32 / (warps * k_tiles.div_ceil(warps).next_multiple_of(DEPTH)) as f32;
-        let few = items * splits * 4 < FEW_WARPS * multiprocessors;
-        let warps = if few || full(8) >= full(4) { 8 } else { 4 };
-        let shared = k_tiles * rows * 256 + 2 * warps * rows * SUM_STRIDE * 4;
+        let warps = warps(about, items * splits, k_tiles);
+        let shared = shared(k_tiles, rows, warps);
         // All blocks run at a time, and all make as many items, as far as that can be.
         let by_shared = about.shared_bytes as usize / (shared + 1024);
         let at_a_time = multiprocessors * (resident_warps(about, part.kind) / warps).min(by_shared).max(1);
@@ -61,9 +58,22 @@ impl Plan {
     }
 }
 
+/// Warps that share an item, of so many at a time.
+pub(super) fn warps(about: &About, items: usize, k_tiles: usize) -> usize {
+    // The part of the warps' registers for weights that holds some, if an item is shared by so many.
+    let full = |warps: usize| k_tiles as f32 / (warps * k_tiles.div_ceil(warps).next_multiple_of(DEPTH)) as f32;
+    let few = items * 4 < FEW_WARPS * about.multiprocessors as usize;
+    if few || full(8) >= full(4) { 8 } else { 4 }
+}
+
+/// Bytes of shared memory of a block: rows of activations, and twice the warps' sums.
+pub(super) fn shared(k_tiles: usize, rows: usize, warps: usize) -> usize {
+    k_tiles * rows * 256 + 2 * warps * rows * SUM_STRIDE * 4
+}
+
 /// Warps for which a multiprocessor has registers; `Resident` of `cuda/linear_decode.cuh`.
 fn resident_warps(about: &About, kind: Kind) -> usize {
-    if kind == Kind::F16 || about.capability < 80 { 16 } else { 24 }
+    if matches!(kind, Kind::F16 | Kind::Z8(_)) || about.capability < 80 { 16 } else { 24 }
 }
 
 fn kernel(kind: Kind) -> &'static str {
@@ -74,6 +84,8 @@ fn kernel(kind: Kind) -> &'static str {
         Kind::Q4M => "linear_decode_q4m",
         Kind::Q4K => "linear_decode_q4k",
         Kind::Q6K => "linear_decode_q6k",
+        Kind::Z4(_) => "linear_decode_z4",
+        Kind::Z8(_) => "linear_decode_z8",
     }
 }
 
@@ -122,8 +134,11 @@ impl<D: Driver> Cuda<D> {
             Arg::U32(plan.k_tiles as u32),
             Arg::Ptr(self.room.partial),
             Arg::Ptr(self.room.counters),
+            Arg::U32(part.kind.shift().unwrap_or(0)),
         ];
+        // Only kernels of kinds whose groups are as long as the file has them are told how long.
+        let args = if part.kind.shift().is_some() { &args[..] } else { &args[..args.len() - 1] };
         let grid = [plan.blocks as u32, plan.splits as u32, 1];
-        self.launch(kernel(part.kind), grid, 32 * plan.warps as u32, plan.shared as u32, &args)
+        self.launch(kernel(part.kind), grid, 32 * plan.warps as u32, plan.shared as u32, args)
     }
 }

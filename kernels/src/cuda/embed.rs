@@ -3,7 +3,7 @@
 use super::driver::{Arg, Driver};
 use super::weight::Kind;
 use super::{Buf, Cuda, Weight};
-use crate::Result;
+use crate::{Error, Result};
 
 fn kernel(kind: Kind) -> &'static str {
     match kind {
@@ -13,6 +13,8 @@ fn kernel(kind: Kind) -> &'static str {
         Kind::Q4M => "embed_q4m",
         Kind::Q4K => "embed_q4k",
         Kind::Q6K => "embed_q6k",
+        Kind::Z4(_) => "embed_z4",
+        Kind::Z8(_) => "embed_z8",
     }
 }
 
@@ -31,7 +33,7 @@ impl<D: Driver> Cuda<D> {
         for part in &table.parts {
             // The kernels give 2^24 times what a product's factor makes right.
             let factor = match part.kind {
-                Kind::F16 => part.unscale,
+                Kind::F16 | Kind::Z4(_) | Kind::Z8(_) => part.unscale,
                 _ => part.unscale * 2f32.powi(-24),
             };
             let args = [
@@ -54,8 +56,19 @@ impl<D: Driver> Cuda<D> {
                 Arg::Ptr(x.at),
                 Arg::U32(u32::from(x.half)),
                 Arg::U32(x.stride as u32),
+                Arg::U32(part.kind.shift().unwrap_or(0)),
+                Arg::Ptr(table.order),
             ];
-            self.launch(kernel(part.kind), [(table.cols as u32).div_ceil(8 * 128), rows, 1], 128, 0, &args)?;
+            // Only kernels of kinds whose groups are as long as the file has them are told so, and of an order.
+            let args = match part.kind.shift() {
+                Some(_) => &args[..],
+                None if table.order == 0 => &args[..args.len() - 2],
+                None => {
+                    let why = "columns of an embedding can have an order of their own only in INT4 and INT8";
+                    return Err(Error::Unsupported(why.to_string()));
+                }
+            };
+            self.launch(kernel(part.kind), [(table.cols as u32).div_ceil(8 * 128), rows, 1], 128, 0, args)?;
         }
         Ok(())
     }

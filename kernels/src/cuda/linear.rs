@@ -3,7 +3,7 @@
 //! `prefill.rs`.
 
 use super::driver::{Arg, Driver};
-use super::weight::Part;
+use super::weight::{Part, Weight};
 use super::{Buf, Cuda, DECODE_ROWS};
 use crate::{Act, After, Linear, Norm, NormKind, Result, Rows};
 
@@ -22,6 +22,16 @@ pub struct Input {
     pub gather: u64,
     /// Applied to each row first.
     pub norm: Option<InputNorm>,
+    /// Device address of the value that each column takes then, or 0. Only `prepare` goes by it.
+    pub order: u64,
+}
+
+impl Input {
+    /// Rows of a buffer.
+    pub(super) fn of<D: Driver>(x: &Buf, norm: Option<&Norm<Cuda<D>>>) -> Input {
+        let (stride, cols) = (x.stride as u32, x.cols as u32);
+        Input { at: x.at, half: x.half, stride, cols, gather: 0, norm: norm.map(input_norm), order: 0 }
+    }
 }
 
 /// A normalisation of input rows.
@@ -46,6 +56,18 @@ pub struct Output {
     pub half: bool,
     /// Values from row to row.
     pub stride: u32,
+}
+
+impl Output {
+    /// Rows of a buffer.
+    pub(super) fn of(buf: &Buf) -> Output {
+        Output { at: buf.at, half: buf.half, stride: buf.stride as u32 }
+    }
+
+    /// The same rows for the next product; `cols` is a multiple of 8 or followed by zeros.
+    pub(super) fn read(self, cols: usize) -> Input {
+        Input { at: self.at, half: self.half, stride: self.stride, cols: cols as u32, gather: 0, norm: None, order: 0 }
+    }
 }
 
 /// A product of one part, as a launcher takes it: `out[n][first + j] after= (W · norm(x[n]))[j] + bias[first + j]`.
@@ -100,65 +122,73 @@ impl<D: Driver> Cuda<D> {
         after: After,
         rows: Rows,
     ) -> Result<()> {
-        let weight = &w.weight;
-        let outs = if let After::Glu(_) = after { weight.rows / 2 } else { weight.rows };
-        assert!(x.cols == weight.cols && out.cols == outs, "a product's buffers fit its weight");
+        let outs = if let After::Glu(_) = after { w.weight.rows / 2 } else { w.weight.rows };
+        assert!(x.cols == w.weight.cols && out.cols == outs, "a product's buffers fit its weight");
         let (n, gather) = self.rows(rows);
         if n == 0 {
             return Ok(());
         }
         assert!(n as usize <= out.rows && self.shape.rows as usize <= x.rows, "a step's rows fit the buffers");
-        let mut input = Input {
-            at: x.at,
-            half: x.half,
-            stride: x.stride as u32,
-            cols: x.cols as u32,
-            gather,
-            norm: norm.map(input_norm),
-        };
-        let decode = n as usize <= DECODE_ROWS;
-        // Prefill wants f16 rows that are normalised already; so do several decode rows, whose norm every block would
-        // make again.
-        if (!decode && (!x.half || gather != 0)) || (n > 1 && norm.is_some()) {
-            self.prepare(&input, n)?;
-            input = Input {
-                at: self.room.activations,
-                half: true,
-                stride: x.cols.next_multiple_of(8) as u32,
-                gather: 0,
-                norm: None,
-                ..input
-            };
-        }
+        let input = self.ready(Input { gather, order: w.weight.order, ..Input::of(x, norm) }, n)?;
         let bias = w.bias.as_ref().map_or(0, |bias| bias.at);
-        let to = Output { at: out.at, half: out.half, stride: out.stride as u32 };
+        self.multiply(&w.weight, input, Output::of(out), bias, after, n)
+    }
+
+    /// `input` as products of so many rows read it.
+    pub(super) fn ready(&self, input: Input, n: u32) -> Result<Input> {
+        // Prefill wants f16 rows that are normalised already; so do several decode rows, whose norm every block would
+        // make again. Columns are brought into an order of the weight's own nowhere else.
+        let decode = n as usize <= DECODE_ROWS;
+        let plain = (decode || (input.half && input.gather == 0)) && (n == 1 || input.norm.is_none());
+        if plain && input.order == 0 {
+            return Ok(input);
+        }
+        self.prepare(&input, n)?;
+        let stride = input.cols.next_multiple_of(8);
+        Ok(Input { at: self.room.activations, half: true, stride, gather: 0, norm: None, order: 0, ..input })
+    }
+
+    /// The products of all parts with `n` rows that are ready.
+    pub(super) fn multiply(
+        &self,
+        weight: &Weight,
+        input: Input,
+        to: Output,
+        bias: u64,
+        after: After,
+        n: u32,
+    ) -> Result<()> {
         let whole = weight.parts.len() == 1 && weight.glued;
         let split = matches!(after, After::Glu(_)) && !whole;
         assert!(!split || weight.rows <= self.room.made.outputs, "room was made for gates and ups");
         // Gates and ups of different formats: all products first, then the gates.
         let (between, store) = match split {
-            true => {
-                let stride = weight.rows.next_multiple_of(8) as u32;
-                (Output { at: self.room.products, half: false, stride }, After::Store)
-            }
+            true => (self.sums(weight.rows), After::Store),
             false => (to, after),
         };
         for part in &weight.parts {
             let product = Product { part, input, out: between, bias, after: store, rows: n };
-            if decode { self.decode(&product)? } else { self.prefill(&product)? }
+            if n as usize <= DECODE_ROWS { self.decode(&product)? } else { self.prefill(&product)? }
         }
-        if split {
-            let args = [
-                Arg::Ptr(between.at),
-                Arg::U32(between.stride),
-                Arg::Ptr(to.at),
-                Arg::U32(to.stride),
-                Arg::U32(u32::from(to.half)),
-                Arg::U32(outs as u32),
-                Arg::U32(after_code(after)),
-            ];
-            self.launch("glu", [(outs as u32).div_ceil(256), n, 1], 256, 0, &args)?;
-        }
-        Ok(())
+        if split { self.glu(between, to, weight.rows / 2, after, n) } else { Ok(()) }
+    }
+
+    /// The room for products that are not finished in one launch.
+    pub(super) fn sums(&self, outputs: usize) -> Output {
+        Output { at: self.room.products, half: false, stride: outputs.next_multiple_of(8) as u32 }
+    }
+
+    /// Makes `outs` values of each row's gates and ups.
+    pub(super) fn glu(&self, from: Output, to: Output, outs: usize, after: After, rows: u32) -> Result<()> {
+        let args = [
+            Arg::Ptr(from.at),
+            Arg::U32(from.stride),
+            Arg::Ptr(to.at),
+            Arg::U32(to.stride),
+            Arg::U32(u32::from(to.half)),
+            Arg::U32(outs as u32),
+            Arg::U32(after_code(after)),
+        ];
+        self.launch("glu", [(outs as u32).div_ceil(256), rows, 1], 256, 0, &args)
     }
 }

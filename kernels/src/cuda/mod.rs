@@ -8,6 +8,7 @@ mod decode;
 pub mod device;
 mod driver;
 mod embed;
+mod experts;
 mod linear;
 mod norm;
 mod pack;
@@ -16,10 +17,12 @@ mod pick;
 mod prefill;
 mod rope;
 mod step;
+mod store;
 mod weight;
 
 pub use arena::SLAB_BYTES;
 pub use driver::{About, Arg, Driver, Launch, MARKS};
+pub use experts::Mixture;
 pub use pages::Pages;
 pub use step::{DECODE_ROWS, Sizes};
 pub use weight::Weight;
@@ -64,6 +67,10 @@ struct Room {
     partial: u64,
     /// Zeros; each operation that counts blocks leaves them zero.
     counters: u64,
+    /// Which experts rows go through, and in which order: see `experts.rs`.
+    routes: u64,
+    /// What experts make of their rows.
+    mixed: u64,
 }
 
 /// The sizes that [`Room`] must have.
@@ -77,6 +84,10 @@ struct Wants {
     partial: usize,
     /// Counters.
     counters: usize,
+    /// Bytes of routes.
+    routes: usize,
+    /// Bytes of what experts make.
+    mixed: usize,
 }
 
 impl Wants {
@@ -86,6 +97,8 @@ impl Wants {
             outputs: self.outputs.max(other.outputs),
             partial: self.partial.max(other.partial),
             counters: self.counters.max(other.counters),
+            routes: self.routes.max(other.routes),
+            mixed: self.mixed.max(other.mixed),
         }
     }
 }
@@ -226,7 +239,7 @@ impl<D: Driver> Cuda<D> {
         self.driver.finish()?;
         self.graphs.clear();
         let rows = self.current.sizes().rows;
-        let Room { made, activations, products, partial, counters } = self.room;
+        let Room { made, activations, products, partial, counters, routes, mixed } = self.room;
         let larger = |at: u64, before: usize, now: usize, bytes: usize, what: &str| {
             if now > before { self.take(bytes, what) } else { Ok(at) }
         };
@@ -237,6 +250,8 @@ impl<D: Driver> Cuda<D> {
             products: larger(products, made.outputs, wants.outputs, tall, "products")?,
             partial: larger(partial, made.partial, wants.partial, wants.partial, "partial results")?,
             counters: larger(counters, made.counters, wants.counters, 4 * wants.counters, "counters")?,
+            routes: larger(routes, made.routes, wants.routes, wants.routes, "choices of experts")?,
+            mixed: larger(mixed, made.mixed, wants.mixed, wants.mixed, "what experts make")?,
         };
         Ok(())
     }
@@ -258,8 +273,7 @@ impl<D: Driver> Backend for Cuda<D> {
     type Buf = Buf;
     type Weight = Weight;
     type Pages = Pages;
-
-    const NO_EXPERTS: Option<&'static str> = Some("this build runs models with experts on the CPU only: --device cpu");
+    type Mixture = Mixture;
 
     fn native(format: Format) -> Format {
         match format.native() {
@@ -282,8 +296,23 @@ impl<D: Driver> Backend for Cuda<D> {
         self.pack(parts)
     }
 
+    const LAYOUT: Option<&'static str> = Some(store::LAYOUT);
+
+    fn store_weight(&self, weight: &Weight, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        self.store(weight, out)
+    }
+
+    fn load_weight(&self, bytes: &[u8]) -> Result<Weight> {
+        let other = || Err(shape("a packed weight", format!("{} other bytes", bytes.len()), "one of this machine's"));
+        self.load(bytes).unwrap_or_else(other)
+    }
+
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         weight::bytes(Self::native(format), rows, cols)
+    }
+
+    fn mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
+        self.new_mixture(experts)
     }
 
     fn pages(&self, layout: PageLayout) -> Result<Pages> {
@@ -386,8 +415,15 @@ impl<D: Driver> Backend for Cuda<D> {
         self.launch_linear(out, x, norm, w, after, rows)
     }
 
-    fn experts(&mut self, _: &mut Buf, _: &mut Buf, _: Option<&Norm<Self>>, _: &Buf, _: &Experts<Self>) -> Result<()> {
-        Err(Error::Unsupported(Self::NO_EXPERTS.unwrap_or_default().to_string()))
+    fn experts(
+        &mut self,
+        x: &mut Buf,
+        h: &mut Buf,
+        norm: Option<&Norm<Self>>,
+        logits: &Buf,
+        mixture: &Mixture,
+    ) -> Result<()> {
+        self.launch_experts(x, h, norm, logits, mixture)
     }
 
     fn norm(&mut self, out: &mut Buf, x: &Buf, norm: &Norm<Self>, after: After) -> Result<()> {

@@ -29,7 +29,8 @@ impl<D: Driver> Cuda<D> {
         let rows = self.shape.rows;
         assert!(rows as usize <= out.rows.min(x.rows), "a step's rows fit the buffers");
         let norm = Some(input_norm(norm));
-        let input = Input { at: x.at, half: x.half, stride: x.stride as u32, cols: x.cols as u32, gather: 0, norm };
+        let (stride, cols) = (x.stride as u32, x.cols as u32);
+        let input = Input { at: x.at, half: x.half, stride, cols, gather: 0, norm, order: 0 };
         let to = Output { at: out.at, half: out.half, stride: out.stride as u32 };
         self.norm_rows(&input, &to, after == After::Add, rows)
     }
@@ -45,14 +46,15 @@ impl<D: Driver> Cuda<D> {
         self.launch("softcap", [cols.div_ceil(4 * 256), rows, 1], 256, 0, &args)
     }
 
-    /// `rows` rows of `input`, gathered and normalised, as f16 into the room for activations (stride: cols rounded up to
-    /// whole 8; zeros beyond cols).
+    /// `rows` rows of `input`, gathered, normalised and brought into order, as f16 into the room for activations (stride:
+    /// cols rounded up to whole 8; zeros beyond cols).
     pub(super) fn prepare(&self, input: &Input, rows: u32) -> Result<()> {
         let out = Output { at: self.room.activations, half: true, stride: input.cols.next_multiple_of(8) };
         self.norm_rows(input, &out, false, rows)
     }
 
-    fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
+    /// `rows` rows of `input`, gathered and normalised, into `out` or added to it.
+    pub(super) fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
         if rows == 0 {
             return Ok(());
         }
@@ -71,7 +73,11 @@ impl<D: Driver> Cuda<D> {
             Arg::U32(u32::from(out.half)),
             Arg::U32(out.stride),
             Arg::U32(u32::from(add)),
+            Arg::Ptr(input.order),
         ];
-        self.launch("norm_rows", [rows, 1, 1], 256, 0, &args)
+        match input.order {
+            0 => self.launch("norm_rows", [rows, 1, 1], 256, 0, &args[..args.len() - 1]),
+            _ => self.launch("norm_rows_ordered", [rows, 1, 1], 256, 0, &args),
+        }
     }
 }

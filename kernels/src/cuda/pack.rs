@@ -7,12 +7,13 @@ mod tests;
 
 use super::driver::Driver;
 use super::weight::{Kind, Part, TILE_ROWS, Weight};
-use super::{Cuda, SLAB_BYTES, STAGING_BYTES, Wants, shape};
-use crate::format::{Format, block};
+use super::{Cuda, SLAB_BYTES, STAGING_BYTES, shape};
+use crate::format::{Format, block, stacked};
 use crate::{Error, HostTensor, Result};
 use std::num::NonZero;
 use std::thread;
-use strip::{F16_MAX, Plane, f16, power_of_two};
+pub use strip::Plane;
+use strip::{F16_MAX, f16, power_of_two};
 
 /// A single tensor with more rows than gates and ups have together is a vocabulary.
 const MOST_GATES: usize = 1 << 16;
@@ -22,8 +23,9 @@ const SHARE_BYTES: usize = 256 << 10;
 impl<D: Driver> Cuda<D> {
     /// Packs matrices that are stacked along their rows.
     pub(super) fn pack(&self, tensors: &[HostTensor<'_>]) -> Result<Weight> {
-        let mut weight =
-            Weight { parts: Vec::new(), rows: 0, cols: tensors.first().map_or(0, |t| t.cols), glued: false };
+        let cols = tensors.first().map_or(0, |t| t.cols);
+        let mut weight = Weight { parts: Vec::new(), rows: 0, cols, outputs: 0, order: 0, glued: false };
+        let order = stacked(tensors)?;
         for source in sources(tensors)? {
             let strips = source.rows.div_ceil(TILE_ROWS);
             let most = SLAB_BYTES / source.strip_bytes(Plane::Quants);
@@ -39,12 +41,21 @@ impl<D: Driver> Cuda<D> {
                     quants: plane(Plane::Quants)?,
                     scales: plane(Plane::Scales)?,
                     supers: plane(Plane::Supers)?,
-                    unscale: if source.kind == Kind::F16 { 1.0 } else { power_of_two(24 - source.power) },
+                    unscale: source.kind.unscale(source.power),
                 });
                 weight.rows += rows;
             }
         }
-        weight.glued = weight.parts.len() == 1 && weight.rows.is_multiple_of(2 * TILE_ROWS);
+        if let Some(order) = order {
+            weight.order = self.take(4 * order.len(), &format!("tensor {}: its order of columns", tensors[0].name))?;
+            self.stream(weight.order, 4 * order.len(), 4, &mut |start, out| {
+                out.as_chunks_mut()
+                    .0
+                    .iter_mut()
+                    .zip(&order[start / 4..])
+                    .for_each(|(to, input)| *to = input.to_le_bytes());
+            })?;
+        }
         // Gates and ups that one kernel cannot see together meet in memory.
         let mut rows = 0;
         let halves = tensors.iter().any(|tensor| {
@@ -52,9 +63,8 @@ impl<D: Driver> Cuda<D> {
             2 * rows == weight.rows
         });
         let halves = halves || (tensors.len() == 1 && weight.rows.is_multiple_of(2) && weight.rows <= MOST_GATES);
-        let outputs = if halves && !weight.glued { weight.rows } else { 0 };
-        self.want(Wants { cols: weight.cols, outputs, ..self.prefill_wants() });
-        weight.parts.iter().for_each(|part| self.want(self.decode_wants(part)));
+        weight.outputs = if halves { weight.rows } else { 0 };
+        self.settle(&mut weight);
         Ok(weight)
     }
 
@@ -180,6 +190,12 @@ fn greatest(kind: Kind, tensor: &HostTensor<'_>) -> f32 {
                 let scale = block::scales_minima(&b.scales).0.into_iter().fold(1, u8::max);
                 [f16(b.d) * f32::from(scale), f16(b.dmin) * power_of_two(-16)]
             }),
+            // A = d 2^(P - 24), and what it is multiplied by is at most so large.
+            Format::Int4(_) | Format::Int8(_) => {
+                let factor = power_of_two(if let Format::Int4(_) = tensor.format { 4 - 24 } else { 8 - 24 });
+                let blocks: Vec<_> = bytes.chunks_exact(tensor.format.block_bytes()).collect();
+                most(&blocks, |b| [f16([b[0], b[1]]) * factor, 0.0])
+            }
             _ => most(block::blocks::<block::Q6K>(bytes), |b| {
                 let scale = b.scales.into_iter().fold(1, |most, s| (s as i8).unsigned_abs().max(most));
                 [f16(b.d) * f32::from(scale), 0.0]

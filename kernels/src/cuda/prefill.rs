@@ -9,9 +9,9 @@ use crate::{After, Result};
 
 /// What a block makes: so many outputs of so many rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    outputs: usize,
-    rows: usize,
+pub(super) struct Shape {
+    pub outputs: usize,
+    pub rows: usize,
     /// Blocks per multiprocessor that make it worth while.
     wanted: usize,
 }
@@ -28,7 +28,7 @@ const SHAPES: [Shape; 5] = [
 const SHAPES_72: [Shape; 2] = [Shape { outputs: 64, rows: 64, wanted: 1 }, Shape { outputs: 64, rows: 32, wanted: 2 }];
 
 /// The last capability whose kernels are those of `linear_prefill_72.cu`.
-const LAST_OF_72: u32 = 79;
+pub(super) const LAST_OF_72: u32 = 79;
 /// Tiles of 128 inputs that are worth a block of their own.
 const LEAST_TILES: usize = 8;
 /// The most blocks among which the inputs are split.
@@ -50,23 +50,34 @@ impl Shape {
         *shapes.iter().find(fits).unwrap_or(&shapes[shapes.len() - 1])
     }
 
+    /// For experts, of which each has so many rows.
+    pub fn of_experts(about: &About, rows: usize) -> Shape {
+        let (outputs, most) = if about.capability > LAST_OF_72 { (128, 128) } else { (64, 64) };
+        Shape { outputs, rows: rows.next_power_of_two().clamp(32, most), wanted: 1 }
+    }
+
     /// Parts of the inputs: as many as fill the machine, unless they get too short.
     fn splits(self, about: &About, tiles: usize, outputs: usize, rows: usize) -> usize {
         let room = self.wanted * about.multiprocessors as usize / self.blocks(outputs, rows).max(1);
         if self.rows == 128 { 1 } else { room.min(tiles / LEAST_TILES).clamp(1, MOST_SPLITS) }
     }
 
-    /// Bytes of weights that a block takes of each tile of 128 inputs.
+    /// Bytes of weights that a block takes of each tile of 128 inputs, as they lie in shared memory: there groups that
+    /// can be of any length have room for the shortest.
     fn weights(self, kind: Kind) -> usize {
-        self.outputs / TILE_ROWS * (kind.quants() + kind.scales() + kind.supers())
+        self.scales(kind) + self.outputs / TILE_ROWS * (kind.quants() + kind.supers())
+    }
+
+    fn scales(self, kind: Kind) -> usize {
+        self.outputs / TILE_ROWS * (kind.scales() << kind.shift().unwrap_or(0))
     }
 
     /// Stages that a block has on their way or at hand, and the bytes of one.
-    fn stages(self, kind: Kind) -> (usize, usize) {
+    pub fn stages(self, kind: Kind) -> (usize, usize) {
         let tile = self.rows * 256;
-        if matches!(kind, Kind::F16 | Kind::Q8) {
+        if matches!(kind, Kind::F16 | Kind::Q8 | Kind::Z8(_)) {
             // A stage is half a tile, and has all of its scales.
-            let scales = self.outputs / TILE_ROWS * kind.scales();
+            let scales = self.scales(kind);
             return (3, (self.weights(kind) - scales + tile) / 2 + scales);
         }
         // Two of the larger ones leave room for another block.
@@ -74,7 +85,7 @@ impl Shape {
     }
 
     /// Bytes of shared memory: of the stages, and, when these are done, of the sums.
-    fn shared(self, about: &About, kind: Kind) -> u32 {
+    pub fn shared(self, about: &About, kind: Kind) -> u32 {
         let sums = self.rows * (self.outputs + 4) * 4;
         if about.capability <= LAST_OF_72 {
             // Two tiles of rows; the four parts of a warp have sums of their own.
@@ -85,7 +96,7 @@ impl Shape {
     }
 
     /// Threads of a block: a warp makes 64 x 32, 32 x 32, or 16 x 32.
-    fn threads(self, about: &About) -> u32 {
+    pub fn threads(self, about: &About) -> u32 {
         let warp = if about.capability <= LAST_OF_72 { 16 } else { self.outputs / 2 };
         (self.outputs / warp * self.rows) as u32
     }
@@ -99,6 +110,8 @@ impl Shape {
                 Kind::Q4M => "linear_prefill_72_q4m",
                 Kind::Q4K => "linear_prefill_72_q4k",
                 Kind::Q6K => "linear_prefill_72_q6k",
+                Kind::Z4(_) => "linear_prefill_72_z4",
+                Kind::Z8(_) => "linear_prefill_72_z8",
             };
         }
         match (kind, self.outputs) {
@@ -108,12 +121,16 @@ impl Shape {
             (Kind::Q4M, 128) => "linear_prefill_q4m_wide",
             (Kind::Q4K, 128) => "linear_prefill_q4k_wide",
             (Kind::Q6K, 128) => "linear_prefill_q6k_wide",
+            (Kind::Z4(_), 128) => "linear_prefill_z4_wide",
+            (Kind::Z8(_), 128) => "linear_prefill_z8_wide",
             (Kind::F16, _) => "linear_prefill_f16_narrow",
             (Kind::Q8, _) => "linear_prefill_q8_narrow",
             (Kind::Q4, _) => "linear_prefill_q4_narrow",
             (Kind::Q4M, _) => "linear_prefill_q4m_narrow",
             (Kind::Q4K, _) => "linear_prefill_q4k_narrow",
             (Kind::Q6K, _) => "linear_prefill_q6k_narrow",
+            (Kind::Z4(_), _) => "linear_prefill_z4_narrow",
+            (Kind::Z8(_), _) => "linear_prefill_z8_narrow",
         }
     }
 }
@@ -151,7 +168,8 @@ impl<D: Driver> Cuda<D> {
         let blocks = (part.rows.div_ceil(shape.outputs), n.div_ceil(shape.rows));
         let bands = blocks.1.div_ceil(band);
         let grid = [blocks.1.div_ceil(bands) as u32, (blocks.0 * splits) as u32, bands as u32];
-        let args = [
+        let mut args = [Arg::U32(0); 18];
+        let known = [
             Arg::Ptr(part.quants),
             Arg::Ptr(part.scales),
             Arg::Ptr(part.supers),
@@ -170,8 +188,11 @@ impl<D: Driver> Cuda<D> {
             Arg::F32(unscale),
             Arg::U32(shape.stages(part.kind).0 as u32),
         ];
-        // The kernels of 7.2 have no stages to count.
-        let args = if about.capability <= LAST_OF_72 { &args[..args.len() - 1] } else { &args[..] };
+        // The kernels of 7.2 have no stages to count; those of kinds whose groups are of any length are told how long.
+        let known = if about.capability <= LAST_OF_72 { &known[..known.len() - 1] } else { &known[..] };
+        args[..known.len()].copy_from_slice(known);
+        args[known.len()] = Arg::U32(part.kind.shift().unwrap_or(0));
+        let args = &args[..known.len() + usize::from(part.kind.shift().is_some())];
         let (kernel, threads) = (shape.kernel(about, part.kind), shape.threads(about));
         self.launch(kernel, grid, threads, shape.shared(about, part.kind), args)?;
         if whole {
@@ -198,8 +219,10 @@ impl<D: Driver> Cuda<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Group;
 
-    const KINDS: [Kind; 6] = [Kind::F16, Kind::Q8, Kind::Q4, Kind::Q4M, Kind::Q4K, Kind::Q6K];
+    const KINDS: [Kind; 8] =
+        [Kind::F16, Kind::Q8, Kind::Q4, Kind::Q4M, Kind::Q4K, Kind::Q6K, Kind::Z4(Group::G128), Kind::Z8(Group::G32)];
 
     fn about(capability: u32, multiprocessors: u32, shared_kb: u32) -> About {
         About {

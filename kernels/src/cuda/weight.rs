@@ -1,7 +1,7 @@
 //! What a packed weight is: parts of one kind each, and where their planes lie. The layout is described in
 //! `cuda/weights.cuh`; `pack.rs` writes it.
 
-use crate::Format;
+use crate::{Format, Group};
 
 /// How a part's quants and scales are laid out: the kinds of `cuda/weights.cuh`, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,10 @@ pub enum Kind {
     Q4K,
     /// 6 bits less 32, 8-bit scales per 16 under one per 256.
     Q6K,
+    /// 4 bits less a zero point, both with a scale per group.
+    Z4(Group),
+    /// 8 bits less a zero point.
+    Z8(Group),
 }
 
 /// Rows of a tile.
@@ -35,6 +39,8 @@ impl Kind {
             Format::Q4_1 => Kind::Q4M,
             Format::Q4K => Kind::Q4K,
             Format::Q6K => Kind::Q6K,
+            Format::Int4(group) => Kind::Z4(group),
+            Format::Int8(group) => Kind::Z8(group),
             _ => return None,
         })
     }
@@ -43,9 +49,9 @@ impl Kind {
     pub fn quants(self) -> usize {
         match self {
             Kind::F16 => 4096,
-            Kind::Q8 => 2048,
+            Kind::Q8 | Kind::Z8(_) => 2048,
             Kind::Q6K => 1536,
-            Kind::Q4 | Kind::Q4M | Kind::Q4K => 1024,
+            Kind::Q4 | Kind::Q4M | Kind::Q4K | Kind::Z4(_) => 1024,
         }
     }
 
@@ -54,8 +60,22 @@ impl Kind {
         match self {
             Kind::F16 => 0,
             Kind::Q4M => 256,
+            Kind::Z4(_) | Kind::Z8(_) => 256 >> self.shift().unwrap_or(0),
             _ => 128,
         }
+    }
+
+    /// Where groups are as long as the file has them: 32 times two to this power.
+    pub fn shift(self) -> Option<u32> {
+        match self {
+            Kind::Z4(group) | Kind::Z8(group) => Some(group as u32),
+            _ => None,
+        }
+    }
+
+    /// What a product is multiplied by at its end, of parts with this P.
+    pub fn unscale(self, power: i32) -> f32 {
+        if self == Kind::F16 { 1.0 } else { 2f32.powi(24 - power) }
     }
 
     /// Bytes of the supers of 16 rows x 256 columns.
@@ -107,6 +127,10 @@ pub struct Weight {
     pub(super) parts: Vec<Part>,
     pub(super) rows: usize,
     pub(super) cols: usize,
+    /// Outputs that may have to meet in memory: all, if the weight may be gates and ups; else 0.
+    pub(super) outputs: usize,
+    /// Device address of the input that each column is for; 0: column c is for input c.
+    pub(super) order: u64,
     /// One part holds all rows, and each half of them is a whole number of tiles: gates and ups can be had together.
     pub(super) glued: bool,
 }

@@ -101,41 +101,54 @@ impl<'a> HostTensor<'a> {
     }
 
     /// How many values are NaN or infinite: of floats those that are, of blocks all whose scale or minimum is. Weights
-    /// like these come of a broken training or a broken file, and one of them turns every output into NaN.
-    pub fn non_finite(&self) -> usize {
-        let bytes = &*self.bytes;
-        match self.format {
-            Format::F32 => count(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
-            Format::F16 => count(bytes, f16),
-            Format::Bf16 => count(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-            Format::Q8_0 => count_blocks(bytes, |b: &Q8_0| f16(b.d)),
-            Format::Q4_0 => count_blocks(bytes, |b: &Q4_0| f16(b.d)),
-            Format::Q4_1 => count_blocks(bytes, |b: &Q4_1| f16(b.d) | f16(b.m)),
-            Format::Q5_0 => count_blocks(bytes, |b: &Q5_0| f16(b.d)),
-            Format::Q5_1 => count_blocks(bytes, |b: &Q5_1| f16(b.d) | f16(b.m)),
-            Format::Iq4Nl => count_blocks(bytes, |b: &Iq4Nl| f16(b.d)),
-            Format::Q2K => count_blocks(bytes, |b: &Q2K| f16(b.d) | f16(b.dmin)),
-            Format::Q3K => count_blocks(bytes, |b: &Q3K| f16(b.d)),
-            Format::Q4K => count_blocks(bytes, |b: &Q4K| f16(b.d) | f16(b.dmin)),
-            Format::Q5K => count_blocks(bytes, |b: &Q5K| f16(b.d) | f16(b.dmin)),
-            Format::Q6K => count_blocks(bytes, |b: &Q6K| f16(b.d)),
-            Format::Q8K => count_blocks(bytes, |b: &Q8K| !f32::from_le_bytes(b.d).is_finite()),
-            Format::Iq4Xs => count_blocks(bytes, |b: &Iq4Xs| f16(b.d)),
-            Format::Iq3S => count_blocks(bytes, |b: &Iq3S| f16(b.d)),
-            Format::Iq3Xxs => count_blocks(bytes, |b: &Iq3Xxs| f16(b.d)),
-            Format::Iq2S => count_blocks(bytes, |b: &Iq2S| f16(b.d)),
-            Format::Iq2Xs => count_blocks(bytes, |b: &Iq2Xs| f16(b.d)),
-            Format::Iq2Xxs => count_blocks(bytes, |b: &Iq2Xxs| f16(b.d)),
-            Format::Iq1M => count_blocks(bytes, |b: &Iq1M| f16(b.d())),
-            Format::Iq1S => count_blocks(bytes, |b: &Iq1S| f16(b.d)),
-            Format::Tq1_0 => count_blocks(bytes, |b: &Tq1_0| f16(b.d)),
-            Format::Tq2_0 => count_blocks(bytes, |b: &Tq2_0| f16(b.d)),
-            // Its scales are finite; under the largest, its levels are not.
-            Format::Mxfp4 => count_blocks(bytes, |b: &Mxfp4| !(12.0 * b.scale()).is_finite()),
-            Format::Int4(group) | Format::Int8(group) => {
-                let blocks = bytes.chunks_exact(self.format.block_bytes());
-                blocks.filter(|b| f16([b[0], b[1]])).count() * group.len()
-            }
+    /// like these come of a broken training or a broken file, and one of them turns every output into NaN. Looked for on
+    /// up to `threads` threads.
+    pub fn non_finite(&self, threads: usize) -> usize {
+        let share = self.bytes.len().div_ceil(threads.max(1)).max(SHARE).next_multiple_of(self.format.block_bytes());
+        thread::scope(|scope| {
+            let mut shares = self.bytes.chunks(share);
+            let own = shares.next();
+            let others: Vec<_> = shares.map(|share| scope.spawn(|| broken(self.format, share))).collect();
+            let own = own.map_or(0, |share| broken(self.format, share));
+            // A count cannot panic.
+            others.into_iter().map(|other| other.join().unwrap_or(0)).sum::<usize>() + own
+        })
+    }
+}
+
+/// How many values of these blocks are no numbers.
+fn broken(format: Format, bytes: &[u8]) -> usize {
+    match format {
+        Format::F32 => count(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+        Format::F16 => count(bytes, f16),
+        Format::Bf16 => count(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+        Format::Q8_0 => count_blocks(bytes, |b: &Q8_0| f16(b.d)),
+        Format::Q4_0 => count_blocks(bytes, |b: &Q4_0| f16(b.d)),
+        Format::Q4_1 => count_blocks(bytes, |b: &Q4_1| f16(b.d) | f16(b.m)),
+        Format::Q5_0 => count_blocks(bytes, |b: &Q5_0| f16(b.d)),
+        Format::Q5_1 => count_blocks(bytes, |b: &Q5_1| f16(b.d) | f16(b.m)),
+        Format::Iq4Nl => count_blocks(bytes, |b: &Iq4Nl| f16(b.d)),
+        Format::Q2K => count_blocks(bytes, |b: &Q2K| f16(b.d) | f16(b.dmin)),
+        Format::Q3K => count_blocks(bytes, |b: &Q3K| f16(b.d)),
+        Format::Q4K => count_blocks(bytes, |b: &Q4K| f16(b.d) | f16(b.dmin)),
+        Format::Q5K => count_blocks(bytes, |b: &Q5K| f16(b.d) | f16(b.dmin)),
+        Format::Q6K => count_blocks(bytes, |b: &Q6K| f16(b.d)),
+        Format::Q8K => count_blocks(bytes, |b: &Q8K| !f32::from_le_bytes(b.d).is_finite()),
+        Format::Iq4Xs => count_blocks(bytes, |b: &Iq4Xs| f16(b.d)),
+        Format::Iq3S => count_blocks(bytes, |b: &Iq3S| f16(b.d)),
+        Format::Iq3Xxs => count_blocks(bytes, |b: &Iq3Xxs| f16(b.d)),
+        Format::Iq2S => count_blocks(bytes, |b: &Iq2S| f16(b.d)),
+        Format::Iq2Xs => count_blocks(bytes, |b: &Iq2Xs| f16(b.d)),
+        Format::Iq2Xxs => count_blocks(bytes, |b: &Iq2Xxs| f16(b.d)),
+        Format::Iq1M => count_blocks(bytes, |b: &Iq1M| f16(b.d())),
+        Format::Iq1S => count_blocks(bytes, |b: &Iq1S| f16(b.d)),
+        Format::Tq1_0 => count_blocks(bytes, |b: &Tq1_0| f16(b.d)),
+        Format::Tq2_0 => count_blocks(bytes, |b: &Tq2_0| f16(b.d)),
+        // Its scales are finite; under the largest, its levels are not.
+        Format::Mxfp4 => count_blocks(bytes, |b: &Mxfp4| !(12.0 * b.scale()).is_finite()),
+        Format::Int4(group) | Format::Int8(group) => {
+            let blocks = bytes.chunks_exact(format.block_bytes());
+            blocks.filter(|b| f16([b[0], b[1]])).count() * group.len()
         }
     }
 }

@@ -10,11 +10,13 @@ mod float;
 mod quantize;
 mod quantize_256;
 mod quantize_32;
+mod stack;
 mod transcode;
 
 pub use dequantize::dequantize_row;
 pub use float::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use quantize::quantize_row;
+pub(crate) use stack::stacked;
 
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -77,6 +79,7 @@ impl Group {
     pub const ALL: [Group; 3] = [Group::G32, Group::G64, Group::G128];
 
     /// Values in a group.
+    #[allow(clippy::len_without_is_empty)] // none is
     pub const fn len(self) -> usize {
         32 << self as usize
     }

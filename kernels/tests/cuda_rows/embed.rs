@@ -3,8 +3,7 @@
 use super::{Random, assert_near, everywhere, step};
 use half::f16;
 use nano_kernels::cuda::{Cuda, Driver};
-use nano_kernels::format::dequantize_row;
-use nano_kernels::{Backend, Format, HostTensor, PREV, Pick, Precision, Step};
+use nano_kernels::{Backend, Format, Group, HostTensor, PREV, Pick, Precision, Step};
 
 /// A random matrix in a format, with scales as checkpoints have them.
 fn tensor(random: &mut Random, format: Format, rows: usize, cols: usize) -> HostTensor<'static> {
@@ -27,6 +26,11 @@ fn tensor(random: &mut Random, format: Format, rows: usize, cols: usize) -> Host
                         block[2..4].copy_from_slice(&m);
                     }
                     Format::Q6K => block[208..].copy_from_slice(&d),
+                    Format::Int4(_) | Format::Int8(_) => {
+                        block[..2].copy_from_slice(&d);
+                        let zero = [0, 7, 16][random.below(3)] as u16;
+                        block[2..4].copy_from_slice(&zero.to_le_bytes());
+                    }
                     other => panic!("{other} is not native"),
                 }
             }
@@ -37,18 +41,13 @@ fn tensor(random: &mut Random, format: Format, rows: usize, cols: usize) -> Host
 
 /// Every row, dequantized.
 fn rows(tensor: &HostTensor<'_>) -> Vec<Vec<f32>> {
-    let row = |r| {
-        let mut out = vec![0.0; tensor.cols];
-        dequantize_row(tensor.format, tensor.row(r), &mut out);
-        out
-    };
-    (0..tensor.rows).map(row).collect()
+    tensor.to_f32().chunks(tensor.cols).map(<[f32]>::to_vec).collect()
 }
 
 fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
     let mut random = Random::new(21);
     let mut seen = Vec::new();
-    let kinds: [(&[Format], usize); 9] = [
+    let kinds: [(&[Format], usize); 13] = [
         (&[Format::F16], 20),
         (&[Format::F32], 131),
         (&[Format::Bf16], 136),
@@ -58,10 +57,17 @@ fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
         (&[Format::Q4K], 768),
         (&[Format::Q6K], 256),
         (&[Format::Q4K, Format::Q6K, Format::Q4_0], 512),
+        (&[Format::Int4(Group::G32)], 160),
+        (&[Format::Int4(Group::G128), Format::Q8_0], 384),
+        (&[Format::Int8(Group::G64)], 192),
+        (&[Format::Int8(Group::G128), Format::Int4(Group::G64)], 1152),
     ];
     for (number, (formats, cols)) in kinds.into_iter().enumerate() {
         let tensors: Vec<HostTensor<'_>> =
             formats.iter().enumerate().map(|(i, f)| tensor(&mut random, *f, 35 + 13 * i, cols)).collect();
+        // The last two have columns in an order of their own.
+        let order: Vec<u32> = (0..cols as u32).map(|c| if number < 11 { c } else { cols as u32 - 1 - c }).collect();
+        let tensors: Vec<_> = tensors.into_iter().map(|tensor| tensor.with_order(&order).unwrap()).collect();
         let table = cuda.weight(&tensors).unwrap();
         let exact: Vec<Vec<f32>> = tensors.iter().flat_map(rows).collect();
         let (scale, half) = ([1.0, 22.627417][number % 2], number % 3 == 0);

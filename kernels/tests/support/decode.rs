@@ -24,6 +24,8 @@ pub struct Case {
     pub bias: bool,
     /// Whether the rows are some of a step's, in the order of `Step::logits`.
     pub gather: bool,
+    /// Whether the weights' columns lie in an order of their own.
+    pub order: bool,
 }
 
 impl Case {
@@ -38,6 +40,7 @@ impl Case {
             after: After::Store,
             bias: false,
             gather: false,
+            order: false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Case {
         }
         self.bias = draw(2) == 0;
         self.gather = draw(2) == 0;
+        self.order = draw(4) == 0;
         self
     }
 
@@ -79,7 +83,7 @@ impl Case {
         if self.gather { n + n / 2 } else { n }
     }
 
-    fn step(&self) -> Step {
+    pub fn step(&self) -> Step {
         let row = |i| Row { token: 0, position: i as u32, slot: NO_SLOT, sequence: 0, visible: 0 };
         Step {
             rows: (0..self.inputs()).map(row).collect(),
@@ -128,7 +132,15 @@ impl Numbers {
 
     fn tensors(&self, case: &Case) -> Vec<HostTensor<'_>> {
         let parts = case.parts.iter().zip(&self.weights);
-        let tensor = |format, rows, bytes| HostTensor::new("w", format, rows, case.cols, Cow::Borrowed(bytes)).unwrap();
+        let mut order: Vec<u32> = (0..case.cols as u32).collect();
+        let mut random = Random::new(case.cols as u64);
+        if case.order {
+            (1..case.cols).for_each(|i| order.swap(i, random.below(i + 1)));
+        }
+        let tensor = |format, rows, bytes| {
+            let tensor = HostTensor::new("w", format, rows, case.cols, Cow::Borrowed(bytes)).unwrap();
+            tensor.with_order(&order).unwrap()
+        };
         parts.map(|((format, rows), bytes)| tensor(*format, *rows, bytes.as_slice())).collect()
     }
 

@@ -71,6 +71,7 @@ pub const ALL: &[&Arch] = &[
     &phi::PHI2,
     &phi::PHI3,
     &olmo::OLMO2,
+    &olmo::OLMOE,
     &granite::GRANITE,
     &stablelm::STABLELM,
 ];

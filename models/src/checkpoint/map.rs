@@ -73,9 +73,10 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// Linux maps up to this many bytes around a page that is touched, aligned by address.
+/// Linux maps up to this many bytes around a page that is touched, aligned by address: where the system's cache holds the file
+/// in large pages, a whole one.
 #[cfg(unix)]
-const FAULT_AROUND: usize = 1 << 16;
+const FAULT_AROUND: usize = 2 << 20;
 
 /// `range` grown to the borders of [`FAULT_AROUND`], within the map: reading a tensor also brings in the neighbours'
 /// edges, and they would stay if only the tensor's own pages went.

@@ -4,7 +4,10 @@
 pub mod gguf;
 pub mod hf;
 pub mod hub;
-mod map;
+pub mod lora;
+pub(crate) mod map;
+pub mod mlc;
+mod packed;
 mod sniff;
 mod tensors;
 
@@ -12,6 +15,7 @@ pub(crate) use map::Map;
 
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::{Format, HostTensor};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// A model's files, opened. Tensor data is mapped, not read.
@@ -26,8 +30,16 @@ pub trait Checkpoint: Send + Sync {
     fn names(&self) -> Vec<&str>;
     /// A tensor's format and shape. `None` if there is none of this name.
     fn info(&self, name: &str) -> Option<TensorInfo>;
-    /// A tensor, borrowed from the file. `None` if there is none of this name.
+    /// A tensor, borrowed from the file if it lies there as it is. `None` if there is none of this name.
     fn tensor(&self, name: &str) -> Result<Option<HostTensor<'_>>>;
+    /// Some of a tensor's bytes as they lie in the file, for telling checkpoints apart.
+    fn stored(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(self.tensor(name)?.map(|tensor| tensor.bytes))
+    }
+    /// How its authors quantized it, for people: "GPTQ, 4 bits, groups of 128". `None` if formats say it all.
+    fn quantized(&self) -> Option<&str> {
+        None
+    }
     /// Says that this tensor's bytes are not needed any more, so that the system may take their memory back. They can
     /// be read again all the same.
     fn release(&self, name: &str);
@@ -35,6 +47,18 @@ pub trait Checkpoint: Send + Sync {
     /// whose GPU takes its memory from the same place.
     fn evict(&self, name: &str) {
         self.release(name);
+    }
+    /// What the user should know about how the files, and those tensors that were, were read.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The files that hold the weights; none if they are in memory.
+    fn files(&self) -> Vec<PathBuf> {
+        self.under().map_or_else(Vec::new, |(base, _)| base.files())
+    }
+    /// The checkpoint that this one changes, and what tells this from others which change it.
+    fn under(&self) -> Option<(&dyn Checkpoint, &str)> {
+        None
     }
     /// The tokenizer that belongs to the model.
     fn tokenizer(&self) -> Result<Tokenizer>;
@@ -68,8 +92,8 @@ pub struct TensorInfo {
     pub bytes: usize,
 }
 
-/// Opens a model: a GGUF file (of a split one, any part), a Hugging Face folder, or a folder that holds just one GGUF
-/// model.
+/// Opens a model: a GGUF file (of a split one, any part), a Hugging Face folder, a folder of MLC's, or a folder that holds
+/// just one GGUF model.
 pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     let path = &normal(path);
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "cannot be examined", e))?;
@@ -78,6 +102,10 @@ pub fn open(path: &Path) -> Result<Box<dyn Checkpoint>> {
     }
     let ggufs = gguf::split::models(&files_ending(path, ".gguf")?, |p| file_name(p));
     let has_config = path.join("config.json").is_file();
+    // Some keep the config.json that MLC converted.
+    if path.join(mlc::CONFIG).is_file() && (!has_config || files_ending(path, ".safetensors")?.is_empty()) {
+        return Ok(Box::new(mlc::Mlc::open(path)?));
+    }
     match &ggufs[..] {
         // A GGUF repository often carries a config.json beside its one file; it is no Hugging Face folder without
         // weights.

@@ -1,11 +1,12 @@
 //! The experts of a layer, however the checkpoint keeps them: each by itself, or one matrix of all.
 
-use super::{LoadOptions, Loader, piece, target};
+use super::plan::Tally;
+use super::{Loader, piece, target};
 use crate::assemble::Mlp;
 use crate::names::{self, Role};
 use crate::shapes::name;
 use crate::spec::{ExpertSpec, Spec};
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Result, TensorInfo};
 use nano_kernels::{Backend, HostTensor};
 
 /// What a matrix of an expert is called alone, in a stack of all experts, and in a stack of pairs with its place there.
@@ -27,14 +28,6 @@ pub struct Source {
     pub name: String,
     pub piece: usize,
     pub pieces: usize,
-}
-
-/// Refuses experts where the backend does not run them.
-pub fn allowed<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec) -> Result<()> {
-    match (B::NO_EXPERTS, spec.experts) {
-        (Some(why), Some(_)) => Err(Error::file(checkpoint.path(), why)),
-        _ => Ok(()),
-    }
 }
 
 /// Rows and columns of a role's weight.
@@ -60,19 +53,24 @@ pub fn beside(spec: &Spec) -> [&'static [Role]; 3] {
     }
 }
 
-/// Bytes that the experts of a layer take.
-pub fn bytes<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, options: &LoadOptions, layer: usize) -> Result<u64> {
+/// Adds the experts of a layer to what loading holds.
+pub fn tally<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize, tally: &mut Tally<B>) -> Result<()> {
     let count = spec.experts.unwrap_or_default().count;
-    let mut bytes = 0;
-    for matrix in &MATRICES {
-        for expert in 0..count {
-            let from = source(checkpoint, spec, layer, matrix, expert)?;
-            let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
-            let format = target::<B>(info, options, from.role);
-            bytes += B::weight_bytes(format, info.rows / from.pieces, info.cols) as u64;
+    for expert in 0..count {
+        for matrices in [&MATRICES[..2], &MATRICES[2..]] {
+            for matrix in matrices {
+                let from = source(checkpoint, spec, layer, matrix, expert)?;
+                let info = checkpoint.info(&from.name).ok_or_else(|| crate::arch::missing(checkpoint, &from.name))?;
+                if from.piece == 0 {
+                    tally.scan(info);
+                }
+                let (rows, bytes) = (info.rows / from.pieces, info.bytes / from.pieces);
+                tally.part(TensorInfo { rows, bytes, ..info }, from.role, 1);
+            }
+            tally.pack();
         }
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Finds a matrix of an expert.
@@ -108,7 +106,7 @@ pub fn source(
     Err(crate::arch::missing(checkpoint, &usual))
 }
 
-impl<B: Backend> Loader<'_, B> {
+impl<'a, B: Backend> Loader<'a, B> {
     /// Router, experts and shared expert of a layer.
     pub fn experts(&mut self, layer: usize) -> Result<Mlp<B>> {
         let [router, shared_up, shared_down] = beside(self.spec);
@@ -135,30 +133,54 @@ impl<B: Backend> Loader<'_, B> {
 
     /// Pieces of tensors in the backend's layout. Stacks stay `open` until all experts have theirs.
     fn pieces(&mut self, sources: &[Source], open: &mut Vec<String>) -> Result<B::Weight> {
-        let mut parts: Vec<HostTensor<'_>> = Vec::new();
+        let key = sources.iter().map(|source| format!("{} {} ", source.name, source.piece)).collect::<String>();
+        if let Some(weight) = self.kept(&key) {
+            for Source { role, name, piece, pieces } in sources {
+                if *piece == 0 {
+                    self.pass(*role, name)?;
+                }
+                if *pieces == 1 {
+                    self.done(name);
+                } else if !open.contains(name) {
+                    open.push(name.clone());
+                }
+            }
+            return Ok(weight);
+        }
+        let before = self.found();
+        let mut parts: Vec<HostTensor<'a>> = Vec::new();
         for Source { role, name, piece: number, pieces } in sources {
-            let (checkpoint, threads) = (self.checkpoint, self.options.threads);
+            let checkpoint: &'a dyn Checkpoint = self.checkpoint;
             let missing = || crate::arch::missing(checkpoint, name);
             let shape = crate::shapes::shape(self.spec, *role);
-            if !self.used.contains(name) {
-                self.take(name, shape)?.ok_or_else(missing)?;
+            let tensor = match self.used.contains(name) {
+                true => checkpoint.tensor(name)?,
+                false => self.take(name, shape)?,
+            };
+            let tensor = tensor.ok_or_else(missing)?;
+            if *pieces > 1 {
+                // It was looked through as a whole; from here one expert's piece at a time is read.
+                checkpoint.release(name);
             }
-            let tensor = checkpoint.tensor(name)?.ok_or_else(missing)?;
             let info = checkpoint.info(name).ok_or_else(missing)?;
             let to = match *number {
                 0 => self.note(info, *role),
                 _ => target::<B>(info, self.options, *role),
             };
-            let part = piece(&tensor, *number, *pieces);
-            self.step_bytes += B::weight_bytes(to, part.rows, part.cols) as u64;
-            parts.push(if to == part.format { part } else { part.convert(to, threads)? });
+            let part = if *pieces == 1 { tensor } else { piece(&tensor, *number, *pieces) };
+            parts.push(self.converted(part, to, name)?);
             if *pieces > 1 && !open.contains(name) {
                 open.push(name.clone());
             }
         }
+        let parts = self.in_one_order(parts)?;
+        self.step_bytes += parts.iter().map(|p| B::weight_bytes(p.format, p.rows, p.cols) as u64).sum::<u64>();
         let weight = self.backend.weight(&parts)?;
         drop(parts);
-        sources.iter().filter(|source| source.pieces == 1).for_each(|source| self.done(&source.name));
+        for Source { name, pieces, .. } in sources {
+            if *pieces == 1 { self.done(name) } else { self.checkpoint.release(name) }
+        }
+        self.made(key, before);
         Ok(weight)
     }
 }

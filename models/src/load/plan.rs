@@ -5,8 +5,9 @@ use crate::decoder::Room;
 use crate::names::Role;
 use crate::shapes::{name, pieces, roles, stacks};
 use crate::spec::Spec;
-use crate::{Checkpoint, Result};
+use crate::{Checkpoint, Result, TensorInfo};
 use nano_kernels::{Backend, PAGE_ROWS};
+use std::marker::PhantomData;
 
 /// The memory that a model will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,13 @@ pub struct Plan {
     pub weights_bytes: u64,
     /// Bytes that one page of the cache takes.
     pub page_bytes: u64,
-    /// Bytes of buffers.
+    /// Bytes of buffers, and of what products need besides.
     pub workspace_bytes: u64,
+    /// The most bytes that are held at a time while weights are loaded: those that are packed, the tensors that are just
+    /// read (mapped from their file) and what they become.
+    pub loading_bytes: u64,
+    /// Bytes of tensors that loading must convert into another format, or change.
+    pub converted_bytes: u64,
 }
 
 impl Plan {
@@ -33,30 +39,107 @@ pub fn plan<B: Backend>(
     options: &LoadOptions,
     pages: nano_kernels::PageLayout,
 ) -> Result<Plan> {
-    experts::allowed::<B>(checkpoint, spec)?;
-    let mut weights = 0;
-    let mut add = |role: Role, layer: usize| -> Result<()> {
-        let name = name(checkpoint, spec, role, layer, "weight").unwrap_or_default();
-        let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
-        let (format, pieces) = (target::<B>(info, options, role), pieces(role));
-        weights += (pieces * B::weight_bytes(format, info.rows / pieces, info.cols)) as u64;
+    let mut tally = Tally::<B>::new(*options);
+    // In the order of loading.
+    let stack = |tally: &mut Tally<B>, roles: &[Role], layer: usize| -> Result<()> {
+        for role in roles {
+            let name = name(checkpoint, spec, *role, layer, "weight").unwrap_or_default();
+            let info = checkpoint.info(&name).ok_or_else(|| crate::arch::missing(checkpoint, &name))?;
+            tally.part(info, *role, pieces(*role));
+        }
+        tally.pack();
         Ok(())
     };
-    add(Role::Embed, 0)?;
+    stack(&mut tally, &[Role::Embed], 0)?;
     if !spec.tied {
-        add(Role::Head, 0)?;
+        stack(&mut tally, &[Role::Head], 0)?;
     }
     for layer in 0..spec.layers {
-        for stack in stacks(spec, layer) {
-            roles(checkpoint, spec, stack, layer).into_iter().try_for_each(|role| add(role, layer))?;
+        for parts in stacks(spec, layer) {
+            stack(&mut tally, &roles(checkpoint, spec, parts, layer), layer)?;
         }
         if spec.each[layer].sparse {
-            experts::beside(spec).into_iter().flatten().try_for_each(|role| add(*role, layer))?;
+            let [router, shared_up, shared_down] = experts::beside(spec);
+            stack(&mut tally, router, layer)?;
+            experts::tally(checkpoint, spec, layer, &mut tally)?;
+            stack(&mut tally, shared_up, layer)?;
+            stack(&mut tally, shared_down, layer)?;
         }
     }
-    for layer in (0..spec.layers).filter(|layer| spec.each[*layer].sparse) {
-        weights += experts::bytes::<B>(checkpoint, spec, options, layer)?;
-    }
     let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
-    Ok(Plan { weights_bytes: weights, page_bytes: B::page_bytes(&pages) as u64, workspace_bytes: 4 * buffers as u64 })
+    let workspace = 4 * buffers + products::<B>(spec, options);
+    Ok(Plan {
+        weights_bytes: tally.packed,
+        page_bytes: B::page_bytes(&pages) as u64,
+        workspace_bytes: workspace as u64,
+        loading_bytes: tally.most,
+        converted_bytes: if checkpoint.under().is_some() { tally.packed } else { tally.converted },
+    })
+}
+
+/// Bytes of room for products, where those of experts have more rows than the step.
+fn products<B: Backend>(spec: &Spec, options: &LoadOptions) -> usize {
+    /// Rows of the tiles that an expert's rows begin.
+    const TILE: usize = 8;
+    let (rows, threads) = (options.rows, options.threads);
+    let dense = B::room_bytes(rows, spec.dim.max(spec.heads * spec.head_dim).max(spec.dense_hidden()), threads);
+    let sparse = spec.experts.map_or(0, |e| {
+        let choices = rows * e.chosen;
+        let places = choices + (TILE - 1) * e.count.min(choices);
+        B::room_bytes(places, spec.dim.max(e.hidden), threads).max(B::room_bytes(rows, e.shared, threads))
+    });
+    dense.max(sparse)
+}
+
+/// Adds up what loading holds.
+pub struct Tally<B> {
+    options: LoadOptions,
+    /// Bytes of weights in the machine's layout.
+    packed: u64,
+    /// The most at a time.
+    most: u64,
+    /// Of tensors that change their format.
+    converted: u64,
+    /// Of the weight that is being made: its parts on the host, and what they will take.
+    held: u64,
+    becomes: u64,
+    backend: PhantomData<fn() -> B>,
+}
+
+impl<B: Backend> Tally<B> {
+    fn new(options: LoadOptions) -> Self {
+        Tally { options, packed: 0, most: 0, converted: 0, held: 0, becomes: 0, backend: PhantomData }
+    }
+
+    /// A tensor is looked through.
+    pub fn scan(&mut self, info: TensorInfo) {
+        self.hold(info.bytes as u64);
+    }
+
+    /// A matrix becomes a part of a weight, or `pieces` of it.
+    pub fn part(&mut self, info: TensorInfo, role: Role, pieces: usize) {
+        let format = target::<B>(info, &self.options, role);
+        let rows = info.rows / pieces;
+        self.becomes += (pieces * B::weight_bytes(format, rows, info.cols)) as u64;
+        self.hold(info.bytes as u64);
+        if format == info.format {
+            self.held += info.bytes as u64;
+        } else {
+            let converted = (format.row_bytes(info.cols).unwrap_or(0) * info.rows) as u64;
+            self.hold(info.bytes as u64 + converted);
+            self.held += converted;
+            self.converted += info.bytes as u64;
+        }
+    }
+
+    /// The parts become a weight.
+    pub fn pack(&mut self) {
+        self.packed += self.becomes;
+        self.hold(0);
+        (self.held, self.becomes) = (0, 0);
+    }
+
+    fn hold(&mut self, bytes: u64) {
+        self.most = self.most.max(self.packed + self.held + bytes);
+    }
 }

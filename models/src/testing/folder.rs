@@ -44,12 +44,36 @@ impl Drop for TempDir {
 
 /// The bytes of a safetensors file.
 pub fn safetensors(tensors: &[TestTensor]) -> Vec<u8> {
+    let raw = |t: &TestTensor| RawTensor {
+        name: t.name.clone(),
+        dtype: t.format.name(),
+        dims: t.dims.clone(),
+        bytes: t.bytes.clone(),
+    };
+    raw_safetensors(&tensors.iter().map(raw).collect::<Vec<_>>())
+}
+
+/// A tensor of safetensors whose values may be integers.
+#[derive(Clone, Debug)]
+pub struct RawTensor {
+    /// Its name.
+    pub name: String,
+    /// What its values are, as safetensors spell it.
+    pub dtype: &'static str,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    /// Its data.
+    pub bytes: Vec<u8>,
+}
+
+/// The bytes of a safetensors file of any tensors.
+pub fn raw_safetensors(tensors: &[RawTensor]) -> Vec<u8> {
     let mut header = Map::new();
     let mut data: Vec<u8> = Vec::new();
     for t in tensors {
         let from = data.len();
         data.extend(&t.bytes);
-        let entry = json!({"dtype": t.format.name(), "shape": t.dims, "data_offsets": [from, data.len()]});
+        let entry = json!({"dtype": t.dtype, "shape": t.dims, "data_offsets": [from, data.len()]});
         header.insert(t.name.clone(), entry);
     }
     let mut header = Value::Object(header).to_string().into_bytes();

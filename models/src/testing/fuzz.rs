@@ -3,7 +3,8 @@
 //! same functions as an ordinary test.
 
 use crate::checkpoint::gguf::Gguf;
-use crate::checkpoint::hf::{ShardTensor, parse_index, parse_shard, parse_torch};
+use crate::checkpoint::hf::{HuggingFace, ShardTensor, Stored, parse_index, parse_shard, parse_torch};
+use crate::checkpoint::mlc::parse_cache;
 use crate::{Checkpoint, Control, HfVocab, Tokenizer};
 use std::path::{Path, PathBuf};
 
@@ -56,11 +57,42 @@ pub fn torch(bytes: &[u8]) {
     tensors_lie_in(bytes, tensors);
 }
 
+/// A config.json in one line, and the safetensors of a folder with quantized weights.
+pub fn packed(bytes: &[u8]) {
+    let Some(end) = bytes.iter().position(|b| *b == b'\n') else { return };
+    let Ok(json) = serde_json::from_slice(&bytes[..end]) else { return };
+    let path = Path::new("fuzz");
+    let Ok(checkpoint) = HuggingFace::from_bytes(path, json, bytes[end + 1..].to_vec()) else { return };
+    for name in checkpoint.names() {
+        let info = checkpoint.info(name).unwrap_or_else(|| panic!("{name} has no info"));
+        // What g_idx says is found out late.
+        let Ok(tensor) = checkpoint.tensor(name) else { continue };
+        let tensor = tensor.unwrap_or_else(|| panic!("{name} is listed and not there"));
+        assert_eq!((tensor.format, tensor.rows, tensor.cols), (info.format, info.rows, info.cols));
+        assert_eq!(info.format.row_bytes(info.cols).and_then(|n| n.checked_mul(info.rows)), Some(tensor.bytes.len()));
+        assert!(tensor.bytes.len() <= 2 * bytes.len(), "{} of {} bytes", tensor.bytes.len(), bytes.len());
+        assert!(info.bytes <= bytes.len());
+        checkpoint.release(name);
+    }
+}
+
+/// MLC's list of tensors.
+pub fn mlc(bytes: &[u8]) {
+    for record in parse_cache(Path::new("fuzz.json"), bytes).unwrap_or_default() {
+        let shard = &record.shard;
+        assert!(!shard.contains(['/', '\\']) && shard != ".." && shard != ".", "{shard:?} leads out of the folder");
+        let size = record.format.map_or(4, |format| format.block_bytes());
+        assert_eq!(Some(record.range.len()), record.rows.checked_mul(record.cols).and_then(|n| n.checked_mul(size)));
+    }
+}
+
 fn tensors_lie_in(bytes: &[u8], tensors: Vec<ShardTensor>) {
     for t in tensors {
         let data = bytes.get(t.range).unwrap_or_else(|| panic!("{} lies outside the file", t.name));
-        assert_eq!(data.len(), t.info.bytes);
-        assert_eq!(t.info.format.row_bytes(t.info.cols).and_then(|n| n.checked_mul(t.info.rows)), Some(data.len()));
+        assert_eq!(data.len(), t.stored.bytes());
+        if let Stored::Values(info) = t.stored {
+            assert_eq!(info.format.row_bytes(info.cols).and_then(|n| n.checked_mul(info.rows)), Some(data.len()));
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod parrot_vocab;
 mod tiny;
 
 pub use crate::checkpoint::gguf::GgufValue;
-pub use folder::{Folder, TempDir, safetensors};
+pub use folder::{Folder, RawTensor, TempDir, raw_safetensors, safetensors};
 pub use gguf::GgufWriter;
 pub use parrot::Parrot;
 pub use tiny::Tiny;

@@ -1,26 +1,29 @@
 //! Tokenizers from the vocabulary of a GGUF file. llama.cpp defines what its keys mean.
 
+pub(super) mod pre;
+
 use super::added::Added;
 use super::bpe::BpeParts;
 use super::encoder::{Encoder, Ordinary, Prefix};
-use super::model::Model;
+use super::model::{self, Model};
 use super::pieces::{Kind, Pieces, Step, byte_token};
 use super::spm::{Entry, Spm};
 use super::stages::{Stages, Words};
-use super::{Inner, stop};
+use super::{Inner, charsmap, stop};
 use crate::error::printable;
 use crate::{Error, Result};
 use ahash::AHashMap;
+use pre::Pre;
 use std::path::PathBuf;
-use tokenizers::pre_tokenizers::{byte_level::ByteLevel, digits::Digits, split::Split, split::SplitPattern};
-use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::normalizers::prepend::Prepend;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 
 /// The `tokenizer.ggml.*` keys of a GGUF file.
 #[derive(Clone, Debug, Default)]
 pub struct GgufVocab {
     /// The file, for messages.
     pub path: PathBuf,
-    /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece).
+    /// `model`: `gpt2` (byte-level BPE), `llama` (SentencePiece's BPE) or `t5` (its Unigram).
     pub model: String,
     /// `pre`: how text is cut before BPE.
     pub pre: Option<String>,
@@ -48,6 +51,8 @@ pub struct GgufVocab {
     pub add_space_prefix: Option<bool>,
     /// `remove_extra_whitespaces`
     pub remove_extra_whitespaces: Option<bool>,
+    /// `precompiled_charsmap`: what SentencePiece does to characters first; may be empty.
+    pub charsmap: Vec<u8>,
 }
 
 const UNKNOWN: i32 = 2;
@@ -60,13 +65,14 @@ const BYTE: i32 = 6;
 pub(super) fn build(mut vocab: GgufVocab) -> Result<Inner> {
     let spm = match vocab.model.as_str() {
         "gpt2" => false,
-        "llama" => true,
+        "llama" | "t5" => true,
         other => {
-            let why = format!("is {:?}; known are gpt2 and llama", printable(other));
+            let why = format!("is {:?}; known are gpt2, llama and t5", printable(other));
             return Err(vocab.error("tokenizer.ggml.model", why));
         }
     };
-    if spm {
+    let unigram = vocab.model == "t5";
+    if spm && !unigram {
         // The defaults of a SentencePiece vocabulary are fixed.
         let default = |id: u32| Some(id).filter(|&id| (id as usize) < vocab.tokens.len());
         (vocab.unk, vocab.bos, vocab.eos) =
@@ -83,7 +89,10 @@ pub(super) fn build(mut vocab: GgufVocab) -> Result<Inner> {
     let space = spm && vocab.add_space_prefix.unwrap_or(true);
     let (ordinary, steps, mut add_bos) = if spm {
         let steps = vec![Step::Replace("\u{2581}".into(), " ".into()), Step::ByteFallback];
-        (Ordinary::Spm(vocab.spm(&kinds)?), steps, true)
+        match unigram {
+            true => (Ordinary::Stages(Box::new(vocab.unigram(&kinds, space)?)), steps, false),
+            false => (Ordinary::Spm(vocab.spm(&kinds)?), steps, true),
+        }
     } else {
         let pre = vocab.pre()?;
         let words = Words {
@@ -171,13 +180,18 @@ impl GgufVocab {
         self.error("tokenizer.ggml.tokens", format!("holds {:?} twice, as {first} and {id}", printable(text)))
     }
 
-    fn spm(&self, kinds: &[Kind]) -> Result<Spm> {
+    /// That every token has a score.
+    fn scored(&self) -> Result<()> {
+        const KEY: &str = "tokenizer.ggml.scores";
         if self.scores.is_empty() {
-            return Err(self.error("tokenizer.ggml.scores", "is missing; a llama vocabulary needs it"));
+            return Err(self.error(KEY, format!("is missing; a {} vocabulary needs it", self.model)));
         }
-        if let Some(id) = self.scores.iter().position(|s| s.is_nan()) {
-            return Err(self.error("tokenizer.ggml.scores", format!("holds no number at {id}")));
-        }
+        let wrong = self.scores.iter().position(|s| s.is_nan());
+        wrong.map_or(Ok(()), |id| Err(self.error(KEY, format!("holds no number at {id}"))))
+    }
+
+    fn spm(&self, kinds: &[Kind]) -> Result<Spm> {
+        self.scored()?;
         let mut tokens = AHashMap::with_capacity(self.tokens.len());
         for (id, text) in self.texts(kinds) {
             let unused = self.types.get(id as usize) == Some(&UNUSED);
@@ -227,101 +241,44 @@ impl GgufVocab {
 
     fn pre(&self) -> Result<&'static Pre> {
         let name = self.pre.as_deref().unwrap_or("default");
-        PRE.iter().find(|pre| pre.names.contains(&name)).ok_or_else(|| {
-            let known: Vec<_> = PRE.iter().flat_map(|pre| pre.names).copied().collect();
-            self.error("tokenizer.ggml.pre", format!("is {:?}; known are {}", printable(name), known.join(", ")))
+        pre::find(name).ok_or_else(|| {
+            let known = pre::names().collect::<Vec<_>>().join(", ");
+            self.error("tokenizer.ggml.pre", format!("is {:?}; known are {known}", printable(name)))
         })
     }
-}
 
-/// How a text is cut into words before BPE.
-struct Pre {
-    /// llama.cpp's names for it.
-    names: &'static [&'static str],
-    cuts: &'static [Cut],
-    /// A word that is a token is taken whole, whatever the merges say.
-    whole_words: bool,
-    /// Whether plain text starts with the beginning-of-sequence token, if the file does not say.
-    add_bos: bool,
-}
-
-enum Cut {
-    /// Each digit on its own (every character of Unicode's N).
-    Digits,
-    /// GPT-2's words.
-    Gpt2,
-    /// What a pattern matches, and what lies between.
-    Pattern(&'static str),
-}
-
-const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
-
-const PRE: &[Pre] = &[
-    Pre {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3"],
-        cuts: &[Cut::Pattern(LLAMA3)],
-        whole_words: true,
-        add_bos: true,
-    },
-    Pre { names: &["smaug-bpe", "dbrx"], cuts: &[Cut::Pattern(LLAMA3)], whole_words: false, add_bos: false },
-    Pre {
-        names: &["smollm", "starcoder", "refact", "command-r"],
-        cuts: &[Cut::Digits, Cut::Gpt2],
-        whole_words: false,
-        add_bos: false,
-    },
-    Pre { names: &["gpt-2", "phi-2", "olmo", "mpt"], cuts: &[Cut::Gpt2], whole_words: false, add_bos: false },
-    Pre {
-        names: &["qwen2", "stablelm2", "deepseek-r1-qwen"],
-        cuts: &[Cut::Pattern(QWEN2)],
-        whole_words: false,
-        add_bos: false,
-    },
-    Pre {
-        names: &["default"],
-        cuts: &[Cut::Pattern(PUNCTUATION), Cut::Gpt2, Cut::Pattern(r"\p{N}+"), Cut::Pattern("[0-9][0-9][0-9]")],
-        whole_words: false,
-        add_bos: false,
-    },
-];
-
-/// llama.cpp's names for ways to cut words, one each, of those that take whole words or do not; and whether `said`, the
-/// JSON of a pre-tokenizer, says just that way. The least likely come last.
-pub(super) fn names_of_cuts(whole_words: bool, said: &str) -> impl Iterator<Item = (&'static str, bool)> {
-    let matching = PRE.iter().filter(move |pre| pre.whole_words == whole_words);
-    matching.filter_map(move |pre| Some((*pre.names.first()?, pre.cuts.iter().all(|cut| cut.is_in(said)))))
-}
-
-impl Cut {
-    /// Whether the JSON of a pre-tokenizer says this. Contractions, which come first in a pattern, are spelled in two ways.
-    fn is_in(&self, said: &str) -> bool {
-        match self {
-            Cut::Digits => said.contains("\"Digits\""),
-            Cut::Gpt2 => {
-                said.contains("\"use_regex\":true") || said.contains("\"ByteLevel\"") && !said.contains("use_regex")
-            }
-            Cut::Pattern(pattern) => {
-                let rest = pattern.split_once(")|").map_or(*pattern, |(_, rest)| rest);
-                serde_json::to_string(rest).is_ok_and(|json| said.contains(json.trim_matches('"')))
-            }
+    /// SentencePiece's other model, which takes the likeliest cut of a whole text.
+    fn unigram(&self, kinds: &[Kind], space: bool) -> Result<Stages> {
+        self.scored()?;
+        let mut normalizers = Vec::new();
+        if !self.charsmap.is_empty() {
+            let map = charsmap::charsmap(&self.charsmap);
+            normalizers.push(map.map_err(|why| self.error("tokenizer.ggml.precompiled_charsmap", why))?);
         }
-    }
-}
-
-impl Pre {
-    fn cutters(&self) -> tokenizers::Result<Vec<PreTokenizerWrapper>> {
-        const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-        let pattern = |p: &str| {
-            Split::new(SplitPattern::Regex(p.into()), SplitDelimiterBehavior::Isolated, false)
-                .map(PreTokenizerWrapper::Split)
+        let collapse = self.remove_extra_whitespaces.unwrap_or(false);
+        let mut replace = |pattern: &str, content: &str| {
+            let replace = Replace::new(ReplacePattern::Regex(pattern.into()), content);
+            replace
+                .map(|replace| normalizers.push(replace.into()))
+                .map_err(|e| self.error("tokenizer.ggml.model", e.to_string()))
         };
-        let cuts = self.cuts.iter().map(|cut| match cut {
-            Cut::Digits => Ok(PreTokenizerWrapper::Digits(Digits::new(true))),
-            Cut::Gpt2 => pattern(GPT2),
-            Cut::Pattern(p) => pattern(p),
-        });
-        cuts.chain([Ok(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)))]).collect()
+        if collapse {
+            replace("^ +", "")?;
+            replace(" {2,}", " ")?;
+        }
+        replace(" ", "\u{2581}")?;
+        if collapse {
+            // Last, so that it also cuts off a space that the text itself wrote as U+2581.
+            replace("\u{2581}+$", "")?;
+        }
+        if space {
+            normalizers.push(Prepend::new("\u{2581}".into()).into());
+        }
+        let words = Words { normalizers, cutters: vec![] };
+        let pieces = self.tokens.iter().cloned().zip(self.scores.iter().map(|s| f64::from(*s))).collect();
+        let hidden =
+            (0u32..).zip(kinds).filter(|(_, kind)| !matches!(kind, Kind::Model | Kind::Added)).map(|(id, _)| id);
+        let model = model::unigram(pieces, self.unk.map(|id| id as usize), false, hidden);
+        Ok(Stages::new(words, None, model.map_err(|why| self.error("tokenizer.ggml.tokens", printable(&why)))?))
     }
 }

@@ -7,10 +7,11 @@ use super::hf_json::{AddedToken, File, ModelJson, Vocab};
 use super::model::{Model, unigram, word_level};
 use super::pieces::{Kind, Pieces, Step};
 use super::stages::{Stages, Words};
-use super::{Inner, stop};
+use super::{Inner, charsmap, stop};
 use crate::error::printable;
 use crate::{Error, Result};
 use ahash::{AHashMap, AHashSet};
+use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -255,8 +256,12 @@ fn normalizers(part: Value, out: &mut Vec<NormalizerWrapper>) -> Result<(), Stri
     }
     match kind_of(&part, what)? {
         "Sequence" => members(part, "normalizers", what)?.into_iter().try_for_each(|m| normalizers(m, out))?,
-        // Its character map is a compiled table, which the tokenizers crate trusts: a bad one would make it panic.
-        "Precompiled" => return Err(format!("{what} is of type Precompiled, which is not supported")),
+        "Precompiled" => {
+            let map = part.get("precompiled_charsmap").and_then(Value::as_str);
+            let map = map.and_then(|text| base64::prelude::BASE64_STANDARD.decode(text).ok());
+            let map = map.ok_or_else(|| format!("{what} has no precompiled_charsmap in base64"))?;
+            out.push(charsmap::charsmap(&map).map_err(|why| format!("{what}: precompiled_charsmap {why}"))?);
+        }
         _ => out.push(serde_json::from_value(part).map_err(|e| format!("{what}: {e}"))?),
     }
     Ok(())

@@ -9,6 +9,7 @@
 
 mod added;
 mod bpe;
+mod charsmap;
 mod control;
 mod detokenize;
 mod encoder;

@@ -1,7 +1,7 @@
 //! A tokenizer.json as the keys of a GGUF file. GGUF names a way to cut words instead of saying it: the name is found by
 //! what the tokenizer made of it does to a text, and a tokenizer that no name makes is refused.
 
-use super::gguf::names_of_cuts;
+use super::gguf::pre::names_of_cuts;
 use super::hf::Table;
 use super::hf_json::{File, ModelJson, Vocab};
 use super::pieces::{Kind, byte_token};

@@ -2,7 +2,7 @@
 
 use nano_kernels::cpu::Cpu;
 use nano_kernels::{Backend, KvFormat, PAGE_ROWS, Pick, Row, SequenceRows, Step};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, open};
+use nano_models::{Checkpoint, Decoder, LoadOptions, PackedCache, Quantization, Spec, open};
 use serde_json::Value;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub const ROWS: usize = 1024;
 /// A model with a cache of one sequence.
 pub struct Session<B: Backend = Cpu> {
     pub backend: B,
-    decoder: Decoder<B>,
+    pub decoder: Decoder<B>,
     kv: B::Pages,
     pub fed: usize,
 }
@@ -25,11 +25,24 @@ impl Session {
 }
 
 impl<B: Backend> Session<B> {
-    pub fn on(mut backend: B, path: &Path, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
-        let checkpoint = open(path).unwrap();
-        let spec = for_its_context(Spec::read(&*checkpoint).unwrap(), path);
+    pub fn on(backend: B, path: &Path, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
+        Session::of(backend, &*open(path).unwrap(), quantization, kv)
+    }
+
+    pub fn of(backend: B, checkpoint: &dyn Checkpoint, quantization: Option<Quantization>, kv: KvFormat) -> Session<B> {
+        Session::packed(backend, checkpoint, quantization, kv, None)
+    }
+
+    pub fn packed(
+        mut backend: B,
+        checkpoint: &dyn Checkpoint,
+        quantization: Option<Quantization>,
+        kv: KvFormat,
+        cache: Option<&PackedCache>,
+    ) -> Session<B> {
+        let spec = for_its_context(Spec::read(checkpoint).unwrap(), checkpoint.path());
         let options = LoadOptions { quantization, head: None, rows: ROWS, logits_rows: ROWS, threads: 2 };
-        let decoder = Decoder::load(&*checkpoint, &mut backend, &spec, &options, &mut |_| ()).unwrap();
+        let decoder = Decoder::load_packed(checkpoint, &mut backend, &spec, &options, cache, &mut |_| ()).unwrap();
         let kv = backend.pages(spec.page_layout(ROWS / PAGE_ROWS, kv)).unwrap();
         Session { backend, decoder, kv, fed: 0 }
     }
@@ -71,10 +84,12 @@ fn for_its_context(spec: Spec, path: &Path) -> Spec {
     }
 }
 
+#[allow(dead_code)]
 pub fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
+#[allow(dead_code)]
 pub fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
 }

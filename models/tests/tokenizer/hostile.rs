@@ -69,7 +69,8 @@ fn stages_that_cannot_be() {
         (r#""normalizer": 3"#, "no type"),
         (r#""normalizer": {"type": "Nope"}"#, "normalizer"),
         (r#""normalizer": {"type": "Sequence"}"#, "without a list"),
-        (r#""normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#, "not supported"),
+        (r#""normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#, "has no trie"),
+        (r#""normalizer": {"type": "Precompiled", "precompiled_charsmap": "%"}"#, "base64"),
         (r#""pre_tokenizer": {"type": "FixedLength", "length": 0}"#, "length 0"),
         (r#""normalizer": {"type": "Replace", "pattern": {"Regex": "("}, "content": ""}"#, "normalizer"),
         (
@@ -147,7 +148,7 @@ fn cut_or_changed_anywhere_a_tokenizer_json_gives_an_error_or_a_tokenizer() {
 #[test]
 fn gguf_vocabularies_that_cannot_be() {
     let smollm = || gguf_vocab("smollm");
-    refuses(GgufVocab { model: "bert".into(), ..smollm() }, "tokenizer.ggml.model", "known are gpt2 and llama");
+    refuses(GgufVocab { model: "bert".into(), ..smollm() }, "tokenizer.ggml.model", "known are gpt2, llama and t5");
     refuses(GgufVocab { pre: Some("nope".into()), ..smollm() }, "tokenizer.ggml.pre", "known are llama-bpe");
     refuses(GgufVocab { tokens: vec![], ..smollm() }, "tokenizer.ggml.tokens", "no tokens");
     refuses(GgufVocab { types: vec![1; 7], ..smollm() }, "tokenizer.ggml.token_type", "holds 7 values");
@@ -158,7 +159,12 @@ fn gguf_vocabularies_that_cannot_be() {
     refuses(GgufVocab { merges: vec!["é".into()], ..smollm() }, "tokenizer.ggml.merges", "two tokens");
     refuses(GgufVocab { eos: Some(99_999), ..smollm() }, "tokenizer.ggml.eos_token_id", "99999");
     refuses(GgufVocab { stop: vec![u32::MAX], ..smollm() }, "ends a turn", "4294967295");
-    refuses(GgufVocab { scores: vec![], ..gguf_vocab("spm") }, "tokenizer.ggml.scores", "missing");
+    for name in ["spm", "spm-unigram"] {
+        refuses(GgufVocab { scores: vec![], ..gguf_vocab(name) }, "tokenizer.ggml.scores", "missing");
+        let mut vocab = gguf_vocab(name);
+        vocab.scores[5] = f32::NAN;
+        refuses(vocab, "tokenizer.ggml.scores", "no number at 5");
+    }
     for name in ["smollm", "spm"] {
         let mut vocab = gguf_vocab(name);
         let last = vocab.tokens.len() - 1;
@@ -168,9 +174,33 @@ fn gguf_vocabularies_that_cannot_be() {
             refuses(vocab, "tokenizer.ggml.tokens", "twice");
         }
     }
-    let mut vocab = gguf_vocab("spm");
-    vocab.scores[5] = f32::NAN;
-    refuses(vocab, "tokenizer.ggml.scores", "no number at 5");
+}
+
+#[test]
+fn a_damaged_map_of_characters_is_refused_or_harmless() {
+    let whole = gguf_vocab("spm-unigram").charsmap;
+    assert!(whole.len() > 100);
+    let texts = texts();
+    let mut refused = 0;
+    for at in (0..whole.len()).step_by(whole.len() / 300) {
+        for change in 0..3 {
+            let mut map = whole.clone();
+            match change {
+                0 => map.truncate(at),
+                1 => map[at] ^= 1 << (at % 8),
+                _ => map[at] = 0xff,
+            }
+            match Tokenizer::from_gguf(GgufVocab { charsmap: map, ..gguf_vocab("spm-unigram") }) {
+                // What it does to texts is its own affair.
+                Ok(tokenizer) => texts.iter().for_each(|text| drop(tokenizer.encode(text, Control::Text))),
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains("precompiled_charsmap"), "{error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
 }
 
 #[test]

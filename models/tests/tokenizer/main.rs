@@ -6,13 +6,28 @@ mod golden;
 mod hostile;
 mod to_gguf;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use nano_models::{GgufVocab, HfVocab, Tokenizer};
 use serde_json::Value;
 use std::path::PathBuf;
 
-const HF: [&str; 8] = ["llama3", "smollm", "gpt2", "qwen2", "nfc", "prefix", "llama2", "llama2-first"];
-const GGUF: [&str; 9] =
-    ["llama3", "smollm", "gpt2", "qwen2", "default", "spm", "spm-no-prefix", "spm-collapse", "spm-unk"];
+const HF: [&str; 11] =
+    ["llama3", "smollm", "gpt2", "qwen2", "qwen35", "tekken", "gpt4o", "nfc", "prefix", "llama2", "llama2-first"];
+const GGUF: [&str; 13] = [
+    "llama3",
+    "smollm",
+    "gpt2",
+    "qwen2",
+    "qwen35",
+    "tekken",
+    "gpt4o",
+    "default",
+    "spm-unigram",
+    "spm",
+    "spm-no-prefix",
+    "spm-collapse",
+    "spm-unk",
+];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tokenizer").join(name)
@@ -57,6 +72,11 @@ fn gguf_vocab(name: &str) -> GgufVocab {
         eos: id("eos"),
         unk: id("unk"),
         add_space_prefix: keys.get("add_space_prefix").and_then(Value::as_bool),
+        charsmap: keys
+            .get("charsmap")
+            .and_then(Value::as_str)
+            .map(|text| BASE64_STANDARD.decode(text).unwrap())
+            .unwrap_or_default(),
         remove_extra_whitespaces: keys.get("remove_extra_whitespaces").and_then(Value::as_bool),
         ..GgufVocab::default()
     }

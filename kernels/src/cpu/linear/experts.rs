@@ -274,17 +274,22 @@ fn fill<'a>(
     m.scratch.iter_mut().for_each(|scratch| scratch.reserve(cols));
     let view = m.panel.view(cols);
     let quantize = weights.iter().flat_map(|weight| &weight.parts).any(|part| part.kind.quantized());
-    let isa = m.isa;
-    let fill = |i: usize| {
+    let (isa, rooms) = (m.isa, Rooms(m.scratch.as_mut_ptr()));
+    let fill = |i: usize, thread: usize| {
         let choice = &choices.all[i];
         let (x, norm) = of(i, choice.row as usize, cols);
-        // SAFETY: the set is available; the panel has room for every place, and no two choices have the same.
-        unsafe { isa.run(Fill { view, row: choice.place as usize, x, norm, quantize }) }
+        // SAFETY: the set is available; the panel has room for every place, and no two choices have the same; a thread's
+        // scratch is its own.
+        unsafe {
+            let order = weights[choice.expert as usize].order.as_deref();
+            let order = order.map(|order| (order, (*rooms.at(thread)).row(cols)));
+            isa.run(Fill { view, row: choice.place as usize, x, norm, order, quantize })
+        }
     };
     if choices.all.len() * cols < 4096 {
-        (0..choices.all.len()).for_each(fill);
+        (0..choices.all.len()).for_each(|i| fill(i, 0));
     } else {
-        m.pool.run(choices.all.len(), |i, _| fill(i));
+        m.pool.run(choices.all.len(), fill);
     }
     view
 }

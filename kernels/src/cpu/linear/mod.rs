@@ -6,7 +6,8 @@
 //!
 //! The definition, per output, groups of 32 k in order, `acc` starting at 0:
 //! `acc = fma(f32(Σ q·a), d·da, acc)`, then with a minimum `acc = fma(m, da·Σa, acc)`; Q4 takes 8·Σa off the integer
-//! sum; Q6K does it for each half of a group, with 32·Σa of that half. Float weights: `acc = fma(w, x, acc)`, k in order.
+//! sum; Q6K does it for each half of a group, with 32·Σa of that half; Int4 and Int8 take off zero point·Σa. Float
+//! weights: `acc = fma(w, x, acc)`, k in order.
 
 pub mod experts;
 mod panel;
@@ -26,6 +27,8 @@ use sweep::{Spread, dot, spread, sweep};
 pub struct Product<'a> {
     /// Parts of the weight, stacked.
     pub parts: &'a [Packed],
+    /// Of the columns of all parts: column c is for input `order[c]`.
+    pub order: Option<&'a [u32]>,
     /// Bias over all outputs.
     pub bias: Option<&'a [f32]>,
     /// Input rows.
@@ -42,14 +45,21 @@ pub struct Product<'a> {
     pub after: After,
 }
 
-/// One thread's room for a block that is spread (two for a gated pair).
+/// One thread's room for a block that is spread (two for a gated pair), and for a row that is brought into order.
 #[derive(Default)]
 pub struct Scratch {
     lines: Vec<u8>,
     scales: Vec<f32>,
+    row: Vec<f32>,
 }
 
 impl Scratch {
+    /// Bytes of one for blocks of `cols` inputs.
+    pub fn bytes(cols: usize) -> usize {
+        let groups = cols.div_ceil(GROUP);
+        2 * groups * (8 * LINE + 2 * LANES * size_of::<f32>())
+    }
+
     /// Makes room for blocks of `cols` inputs; allocates only when it must grow.
     pub fn reserve(&mut self, cols: usize) {
         let groups = cols.div_ceil(GROUP);
@@ -57,6 +67,14 @@ impl Scratch {
             self.lines.resize(2 * groups * 8 * LINE + LINE, 0);
             self.scales.resize(2 * groups * 2 * LANES, 0.0);
         }
+    }
+
+    /// Room for a row of `cols` values; allocates only when it must grow.
+    pub fn row(&mut self, cols: usize) -> &mut [f32] {
+        if self.row.len() < cols {
+            self.row.resize(cols, 0.0);
+        }
+        &mut self.row[..cols]
     }
 }
 
@@ -69,17 +87,22 @@ pub fn linear(pool: &mut Pool, isa: Isa, panel: &mut Panel, scratch: &mut [Scrat
     }
     let view = panel.view(cols);
     let quantize = p.parts.iter().any(|part| part.kind.quantized());
-    let fill = |row: usize| {
+    let rooms = Rooms(scratch.as_mut_ptr());
+    let fill = |row: usize, thread: usize| {
         let from = p.pick.map_or(row, |pick| pick[row] as usize);
         let x = &p.x[from * cols..(from + 1) * cols];
-        // SAFETY: the set is available; the panel has room for `rows` rows, and every row is written by one thread.
-        unsafe { isa.run(Fill { view, row, x, norm: p.norm, quantize }) }
+        // SAFETY: the set is available; the panel has room for `rows` rows, and every row is written by one thread, whose
+        // scratch is its own.
+        unsafe {
+            let order = p.order.map(|order| (order, (*rooms.at(thread)).row(cols)));
+            isa.run(Fill { view, row, x, norm: p.norm, order, quantize })
+        }
     };
     // Rows that pad the last tile are swept with the others; what they hold is never stored, but must be finite work.
     if p.rows * cols < 4096 {
-        (0..p.rows).for_each(fill);
+        (0..p.rows).for_each(|row| fill(row, 0));
     } else {
-        pool.run(p.rows, |row, _| fill(row));
+        pool.run(p.rows, fill);
     }
 
     let outs: usize = match p.after {
@@ -91,7 +114,6 @@ pub fn linear(pool: &mut Pool, isa: Isa, panel: &mut Panel, scratch: &mut [Scrat
         _ => p.parts.iter().map(Packed::blocks).sum(),
     };
     let out = Out(p.out.as_mut_ptr());
-    let rooms = Rooms(scratch.as_mut_ptr());
     // Enough tasks that threads finish together, few enough that taking one costs nothing.
     let per_task = (blocks / (pool.threads() * 8)).clamp(1, 64);
     let (parts, bias, rows, after) = (p.parts, p.bias, p.rows, p.after);

@@ -1,4 +1,5 @@
-//! Input rows made ready for products: normed, and for quantized weights turned into int8 blocks of 32.
+//! Input rows made ready for products: normed, brought into the order of the columns, and for quantized weights turned
+//! into int8 blocks of 32.
 
 use super::super::lanes::{GROUP, Job, LANES, Lanes};
 use super::super::norm;
@@ -21,6 +22,12 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// Bytes of one for `rows` rows of `cols` values.
+    pub fn bytes(rows: usize, cols: usize) -> usize {
+        let tiles = rows.next_multiple_of(TILE_ROWS);
+        tiles * (cols * size_of::<f32>() + cols.div_ceil(GROUP) * (GROUP + 4 * size_of::<f32>()))
+    }
+
     /// Makes room for `rows` rows of `cols` values; allocates only when it must grow.
     pub fn reserve(&mut self, rows: usize, cols: usize) {
         let tiles = rows.div_ceil(TILE_ROWS) * TILE_ROWS;
@@ -93,12 +100,14 @@ impl View {
     }
 }
 
-/// Norms and quantizes one row into the panel.
+/// Norms one row into the panel, orders and quantizes it.
 pub struct Fill<'a> {
     pub view: View,
     pub row: usize,
     pub x: &'a [f32],
     pub norm: Option<norm::View<'a>>,
+    /// Which value belongs to each column, and room for a row.
+    pub order: Option<(&'a [u32], &'a mut [f32])>,
     pub quantize: bool,
 }
 
@@ -110,9 +119,17 @@ impl Job for Fill<'_> {
         // SAFETY: the row lies in the panel; it is this thread's.
         unsafe {
             let row = std::slice::from_raw_parts_mut(floats.add(self.row * cols), cols);
-            match self.norm {
-                Some(norm) => norm::row::<L, false>(norm, self.x, row),
-                None => row.copy_from_slice(self.x),
+            let gather = |order: &[u32], from: &[f32], row: &mut [f32]| {
+                row.iter_mut().zip(order).for_each(|(value, input)| *value = from[*input as usize]);
+            };
+            match (self.norm, self.order) {
+                (Some(norm), None) => norm::row::<L, false>(norm, self.x, row),
+                (None, None) => row.copy_from_slice(self.x),
+                (None, Some((order, _))) => gather(order, self.x, row),
+                (Some(norm), Some((order, normed))) => {
+                    norm::row::<L, false>(norm, self.x, normed);
+                    gather(order, normed, row);
+                }
             }
             if !self.quantize {
                 return;

@@ -2,17 +2,18 @@
 //! spread over a scratch. Both follow the definition at the head of `linear`, so they agree bit for bit.
 
 use super::super::lanes::{GROUP, LANES, LINE, Lanes};
-use super::super::pack::{Kind, Packed, SUPER};
+use super::super::pack::{Kind, Packed};
 use super::panel::View;
 
-/// A block in scratch: 8 lines a group, and 16 scales with 16 minima (Q6K: scales of both halves) as f32.
+/// A block in scratch: 8 lines a group, and 16 scales with 16 minima (Q6K: scales of both halves; Int4, Int8: zero points,
+/// negated) as f32.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub lines: *mut u8,
     pub scales: *mut f32,
 }
 
-/// The scales of a record as f32: (of the products, of the offsets or of the second half).
+/// The scales of a record as f32: (of the products, of the offsets or of the second half, or zero points).
 #[inline(always)]
 unsafe fn scales<L: Lanes>(kind: Kind, head: *const u8, record: *const u8) -> (L::F, L::F) {
     // SAFETY: the record and its head are whole.
@@ -29,26 +30,20 @@ unsafe fn scales<L: Lanes>(kind: Kind, head: *const u8, record: *const u8) -> (L
                 let d = L::load_f16(head.cast());
                 (L::mul(d, L::load_i8(record.cast())), L::mul(d, L::load_i8(record.add(LANES).cast())))
             }
+            Kind::Int4(_) | Kind::Int8(_) => (L::load_f16(head.cast()), L::load_f16(head.add(32).cast())),
             _ => (L::load_f16(record.cast()), none),
         }
     }
 }
 
-/// Where a group's record and its head lie in a block.
-#[inline(always)]
-fn place(kind: Kind, group: usize) -> (usize, usize) {
-    let (record, head) = kind.record();
-    if head == 0 {
-        return (0, group * record);
-    }
-    let start = group / SUPER * (SUPER * record + head);
-    (start, start + head + group % SUPER * record)
-}
-
 /// Bytes of scales at the front of a record.
 #[inline(always)]
 fn front(kind: Kind) -> usize {
-    if matches!(kind, Kind::Q4Min) { 64 } else { 32 }
+    match kind {
+        Kind::Q4Min => 64,
+        Kind::Int4(_) | Kind::Int8(_) => 0,
+        _ => 32,
+    }
 }
 
 #[inline(always)]
@@ -61,14 +56,14 @@ pub unsafe fn spread<L: Lanes>(part: &Packed, block: usize, into: Spread) {
     // SAFETY: the scratch has room for every group.
     unsafe {
         for group in 0..part.groups() {
-            let (head, record) = place(kind, group);
+            let (head, record) = kind.place(group);
             let (first, second) = scales::<L>(kind, bytes.add(head), bytes.add(record));
             let to = into.scales.add(group * 2 * LANES);
             L::store(to, first);
             L::store(to.add(LANES), second);
             let (q, lines) = (bytes.add(record + front(kind)), into.lines.add(group * 8 * LINE));
             match kind {
-                Kind::Q8 => L::spread8(q, lines),
+                Kind::Q8 | Kind::Int8(_) => L::spread8(q, lines),
                 Kind::Q6K => L::spread6(q, lines),
                 _ => L::spread4(q, lines),
             }
@@ -93,6 +88,8 @@ pub unsafe fn sweep<L: Lanes, const R: usize>(
             Kind::Q4 => sweep_int::<L, 4, R>(part, spread, view, row, false, 8),
             Kind::Q4Min | Kind::Q4K => sweep_int::<L, 4, R>(part, spread, view, row, true, 0),
             Kind::Q6K => sweep_halves::<L, R>(part, spread, view, row),
+            Kind::Int4(_) => sweep_zeros::<L, 4, R>(part, spread, view, row),
+            Kind::Int8(_) => sweep_zeros::<L, 8, R>(part, spread, view, row),
             Kind::F32 => sweep_float::<L, R>(part, block, view, row, rows, |p| L::load(p.cast()), 64),
             Kind::F16 => sweep_float::<L, R>(part, block, view, row, rows, |p| L::load_f16(p.cast()), 32),
             Kind::Bf16 => sweep_float::<L, R>(part, block, view, row, rows, |p| L::load_bf16(p.cast()), 32),
@@ -132,6 +129,39 @@ unsafe fn sweep_int<L: Lanes, const BITS: u32, const R: usize>(
         }
         acc
     }
+}
+
+#[inline(always)]
+unsafe fn sweep_zeros<L: Lanes, const BITS: u32, const R: usize>(
+    part: &Packed,
+    spread: Spread,
+    view: &View,
+    row: usize,
+) -> [L::F; R] {
+    // SAFETY: as sweep.
+    unsafe {
+        let mut acc = [L::splat(0.0); R];
+        for group in 0..part.groups() {
+            let at = view.at(row, group);
+            let lines = spread.lines.add(group * 8 * LINE);
+            let sums = view.sums.add(at);
+            let isum = L::tile::<BITS, 8, R>(lines, view.values.add(at * GROUP), sums);
+            let scales = spread.scales.add(group * 2 * LANES);
+            let (scale, zero) = (L::load(scales), L::load(scales.add(LANES)));
+            for r in 0..R {
+                let isum = less::<L>(isum[r], zero, *sums.add(r));
+                acc[r] = L::fma(isum, L::mul(scale, L::splat(*view.scales.add(at + r))), acc[r]);
+            }
+        }
+        acc
+    }
+}
+
+/// Σ q·a less the zero points times Σa; `zero` is negated. All are integers below 2²⁴, so float32 has them exactly.
+#[inline(always)]
+unsafe fn less<L: Lanes>(isum: L::I, zero: L::F, sum: i32) -> L::F {
+    // SAFETY: the caller vouches for the set.
+    unsafe { L::fma(zero, L::splat(sum as f32), L::float(isum)) }
 }
 
 #[inline(always)]
@@ -206,6 +236,8 @@ pub unsafe fn dot<L: Lanes>(part: &Packed, block: usize, view: &View) -> L::F {
             Kind::Q4Min => dot_int::<L>(Kind::Q4Min, part, block, view),
             Kind::Q4K => dot_int::<L>(Kind::Q4K, part, block, view),
             Kind::Q6K => dot_int::<L>(Kind::Q6K, part, block, view),
+            Kind::Int4(group) => dot_int::<L>(Kind::Int4(group), part, block, view),
+            Kind::Int8(group) => dot_int::<L>(Kind::Int8(group), part, block, view),
         }
     }
 }
@@ -221,7 +253,7 @@ unsafe fn dot_int<L: Lanes>(kind: Kind, part: &Packed, block: usize, view: &View
         let (record_bytes, _) = kind.record();
         let mut acc = L::splat(0.0);
         for group in 0..part.groups() {
-            let (head, record) = place(kind, group);
+            let (head, record) = kind.place(group);
             let (head, record) = (bytes.add(head), bytes.add(record));
             for line in 0..record_bytes.div_ceil(LINE) {
                 L::prefetch(record.wrapping_add(AHEAD + line * LINE));
@@ -242,6 +274,10 @@ unsafe fn dot_int<L: Lanes>(kind: Kind, part: &Packed, block: usize, view: &View
                         let isum = L::sub_int(isum, L::int(32 * half_sum(view, at, half)));
                         acc = L::fma(L::float(isum), L::mul(scale, L::splat(da)), acc);
                     }
+                }
+                Kind::Int4(_) | Kind::Int8(_) => {
+                    let isum = if let Kind::Int4(_) = kind { L::dot4(q, a) } else { L::dot8(q, a, sum) };
+                    acc = L::fma(less::<L>(isum, second, sum), L::mul(first, L::splat(da)), acc);
                 }
                 _ => {
                     let mut isum = L::dot4(q, a);

@@ -2,20 +2,20 @@
 
 use super::*;
 
-struct Mixture {
+pub struct Mixture {
     format: Format,
-    dim: usize,
+    pub dim: usize,
     hidden: usize,
     shared: Option<usize>,
     chosen: usize,
     normalize: bool,
     /// (Gate, up, down) of each expert; the shared one's last.
-    weights: Vec<[HostTensor<'static>; 3]>,
+    pub weights: Vec<[HostTensor<'static>; 3]>,
     factors: Vec<f32>,
 }
 
 impl Mixture {
-    fn new(random: &mut Random, format: Format, count: usize, hidden: usize, shared: Option<usize>) -> Mixture {
+    pub fn new(random: &mut Random, format: Format, count: usize, hidden: usize, shared: Option<usize>) -> Mixture {
         let dim = if format.block_len() > 1 { 256 } else { 40 };
         let widths: Vec<usize> = std::iter::repeat_n(hidden, count).chain(shared).collect();
         let mut tensor = |rows, cols| {
@@ -31,7 +31,7 @@ impl Mixture {
         self.weights.len() - usize::from(self.shared.is_some())
     }
 
-    fn run(&self, isa: Isa, threads: usize, x: &[f32], logits: &[f32]) -> Vec<f32> {
+    pub fn run(&self, isa: Isa, threads: usize, x: &[f32], logits: &[f32]) -> Vec<f32> {
         let mut cpu = Cpu::with_isa(threads, isa).unwrap();
         let rows = x.len() / self.dim;
         let mut up: Vec<Weight> = self.weights.iter().map(|w| cpu.weight(&w[..2]).unwrap()).collect();
@@ -52,7 +52,7 @@ impl Mixture {
     }
 
     /// What is added to each row.
-    fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+    pub fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
         let weights: Vec<[Vec<f32>; 3]> = self.weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
         let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
             w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()

@@ -56,25 +56,28 @@ fn place(j: usize, r: usize) -> (usize, usize) {
 }
 
 fn quants(format: Format, bytes: &[u8], r: usize, out: &mut [u8]) {
-    let half = r / 8;
     match format {
         Format::F16 => floats(bytes, r, out, f16),
         Format::Bf16 => floats(bytes, r, out, |b| bf16_to_f32(u16::from_le_bytes(b))),
         Format::F32 => floats(bytes, r, out, f32::from_le_bytes),
         Format::Q8_0 => {
             for (j, block) in blocks::<block::Q8_0>(bytes).iter().enumerate() {
-                let (tile, lane) = place(j, r);
-                for (c, q) in block.qs.as_chunks::<16>().0.iter().enumerate() {
-                    let at = tile * Kind::Q8.quants() + ((half * 2 + c) * 32 + lane) * 16;
-                    out[at..at + 16].copy_from_slice(&q.map(|q| q ^ 0x80));
-                }
+                eights(&block.qs.map(|q| q ^ 0x80), j, r, out);
             }
+        }
+        Format::Int8(_) => {
+            let blocks = bytes.chunks_exact(format.block_bytes()).flat_map(|block| block[4..].as_chunks().0);
+            blocks.enumerate().for_each(|(j, qs)| eights(qs, j, r, out));
         }
         Format::Q4_0 => {
             blocks::<block::Q4_0>(bytes).iter().enumerate().for_each(|(j, b)| nibbles(&split(&b.qs), j, r, out));
         }
         Format::Q4_1 => {
             blocks::<block::Q4_1>(bytes).iter().enumerate().for_each(|(j, b)| nibbles(&split(&b.qs), j, r, out));
+        }
+        Format::Int4(_) => {
+            let blocks = bytes.chunks_exact(format.block_bytes()).flat_map(|block| block[4..].as_chunks().0);
+            blocks.enumerate().for_each(|(j, qs)| nibbles(&split(qs), j, r, out));
         }
         Format::Q4K => {
             for (i, block) in blocks::<block::Q4K>(bytes).iter().enumerate() {
@@ -125,6 +128,14 @@ fn words(q: &[u8; 32], out: &mut [u8]) {
     }
 }
 
+fn eights(q: &[u8; 32], j: usize, r: usize, out: &mut [u8]) {
+    let (tile, lane) = place(j, r);
+    for (c, q) in q.as_chunks::<16>().0.iter().enumerate() {
+        let at = tile * Kind::Q8.quants() + ((r / 8 * 2 + c) * 32 + lane) * 16;
+        out[at..at + 16].copy_from_slice(q);
+    }
+}
+
 fn nibbles(q: &[u8; 32], j: usize, r: usize, out: &mut [u8]) {
     let (tile, lane) = place(j, r);
     let at = tile * Kind::Q4.quants() + (r / 8 * 32 + lane) * 16;
@@ -170,6 +181,14 @@ fn scales(format: Format, bytes: &[u8], power: i32, r: usize, out: &mut [u8]) {
                 let at = tile * 128 + lane * 4 + half * 2;
                 set(out, at, f16(block.d) * a);
                 set(out, at + 1, f16(block.m) * b);
+            }
+        }
+        Format::Int4(group) | Format::Int8(group) => {
+            for (i, block) in bytes.chunks_exact(format.block_bytes()).enumerate() {
+                let (tile, lane) = place(i << group as usize, r);
+                let at = ((tile * 128) >> group as usize) + (lane >> group as usize) * 4 + half * 2;
+                set(out, at, f16([block[0], block[1]]) * b);
+                set(out, at + 1, 1024.0 + f32::from(u16::from_le_bytes([block[2], block[3]])));
             }
         }
         Format::Q4K => {

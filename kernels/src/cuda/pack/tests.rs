@@ -6,11 +6,25 @@ use super::{Source, sources};
 use crate::cuda::weight::Kind;
 use crate::format::{f16_to_f32, f32_to_f16};
 use crate::testing::Random;
-use crate::{Format, HostTensor};
+use crate::{Format, Group, HostTensor};
 use std::borrow::Cow;
 
-const FORMATS: [Format; 8] =
-    [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K];
+const FORMATS: [Format; 14] = [
+    Format::F32,
+    Format::F16,
+    Format::Bf16,
+    Format::Q8_0,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Int4(Group::G32),
+    Format::Int4(Group::G64),
+    Format::Int4(Group::G128),
+    Format::Int8(Group::G32),
+    Format::Int8(Group::G64),
+    Format::Int8(Group::G128),
+];
 
 fn tensor(format: Format, rows: usize, cols: usize, bytes: Vec<u8>) -> HostTensor<'static> {
     HostTensor::new("blk.0.w", format, rows, cols, Cow::Owned(bytes)).unwrap()
@@ -63,6 +77,17 @@ fn weight(source: &Source<'_>, planes: &[Vec<u8>; 3], row: usize, k: usize) -> (
             let a = half(scales, 4 * lane + 2 * half_tile);
             (nibble(), a, rounded(-8.0 * tiny * a))
         }
+        Kind::Z4(group) | Kind::Z8(group) => {
+            let at = 8 * (lane >> group as usize) + 4 * half_tile;
+            let (a, zero) = (half(scales, at), half(scales, at + 2) - 1024.0);
+            let u = match kind {
+                Kind::Z4(_) => nibble(),
+                _ => quants[((half_tile * 2 + i / 2) * 32 + lane) * 16 + k % 16] as f64,
+            };
+            // Nibbles in the bits from 4 on count sixteen times as much; their factor is an f16 too.
+            assert!(a.is_nan() || rounded(a / 16.0) * 16.0 == a, "{a}");
+            return (rounded((u - zero) * a), 0.0, 0.0);
+        }
         Kind::Q4M => (nibble(), half(scales, 8 * lane + 4 * half_tile), half(scales, 8 * lane + 4 * half_tile + 2)),
         Kind::Q4K => {
             let (scale, minimum) = (scales[4 * lane + 2 * half_tile], scales[4 * lane + 2 * half_tile + 1]);
@@ -87,7 +112,7 @@ fn check(tensors: &[HostTensor<'_>]) -> Vec<(Kind, usize)> {
     let sources = sources(tensors).unwrap();
     for source in &sources {
         let planes = [Plane::Quants, Plane::Scales, Plane::Supers].map(|plane| packed(source, plane));
-        let unscale = if source.kind == Kind::F16 { 1.0 } else { power_of_two(24 - source.power) as f64 };
+        let unscale = source.kind.unscale(source.power) as f64;
         for row in 0..source.rows.next_multiple_of(16) {
             for k in 0..source.cols.next_multiple_of(128) {
                 let (found, au, b) = weight(source, &planes, row, k);
@@ -102,6 +127,9 @@ fn check(tensors: &[HostTensor<'_>]) -> Vec<(Kind, usize)> {
                 let factors = matches!(source.kind, Kind::Q4K | Kind::Q6K) as u8 as f64;
                 let limit = (found.abs() + factors * (au.abs() + b.abs())) / 2048.0 + (power_of_two(-25) as f64) * 2.0;
                 let error = (found * unscale - value).abs();
+                if source.kind.shift().is_some() {
+                    assert_eq!(found, rounded(value / unscale), "{:?} row {row} k {k}", source.kind);
+                }
                 assert!(error <= limit * unscale, "{:?} row {row} k {k}: {} for {value}", source.kind, found * unscale);
             }
         }
@@ -155,7 +183,7 @@ fn with_scales(format: Format, rows: usize, scale: impl Fn(usize, usize) -> f32)
 
 #[test]
 fn scales_of_any_size_fit() {
-    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K] {
+    for format in FORMATS.into_iter().filter(|format| format.block_len() > 1) {
         check(&[with_scales(format, 3, |_, _| 0.0)]);
         check(&[with_scales(format, 3, |_, _| 60000.0)]);
         check(&[with_scales(format, 3, |_, _| -6e-8)]);
@@ -168,7 +196,7 @@ fn scales_of_any_size_fit() {
 
 #[test]
 fn what_is_no_number_stays_where_it_is() {
-    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q4K, Format::Q6K] {
+    for format in FORMATS.into_iter().filter(|format| format.block_len() > 1) {
         let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         let tensors = [with_scales(format, 2, |i, _| if i < 1 { strange[0] } else { 0.01 })];
         for bad in strange {
@@ -200,6 +228,19 @@ fn many_threads_pack_as_one_does() {
             source.strip(plane, i, out);
         }
         assert!(packed(source, plane) == apart);
+    }
+}
+
+#[test]
+fn zero_points_are_exact() {
+    for (format, most) in [(Format::Int4(Group::G64), 16_u16), (Format::Int8(Group::G128), 256)] {
+        let zeros = [0, 1, most / 2, most - 1, most];
+        let mut host = with_scales(format, 5, |_, _| 0.0123);
+        for (row, block) in host.bytes.to_mut().chunks_exact_mut(format.block_bytes()).enumerate() {
+            block[2..4].copy_from_slice(&zeros[row % 5].to_le_bytes());
+            block[4..].iter_mut().enumerate().for_each(|(i, q)| *q = (i * 37) as u8);
+        }
+        check(std::slice::from_ref(&host));
     }
 }
 

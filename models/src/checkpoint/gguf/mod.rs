@@ -120,6 +120,10 @@ impl Checkpoint for Gguf {
         self.tensors.tensor(name)
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.tensors.paths()
+    }
+
     fn release(&self, name: &str) {
         self.tensors.release(name);
     }

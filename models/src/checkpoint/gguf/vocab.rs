@@ -53,6 +53,7 @@ pub(super) fn read(path: &Path, metadata: &Metadata) -> Result<GgufVocab> {
         add_bos: reader.flag("tokenizer.ggml.add_bos_token")?,
         add_space_prefix: reader.flag("tokenizer.ggml.add_space_prefix")?,
         remove_extra_whitespaces: reader.flag("tokenizer.ggml.remove_extra_whitespaces")?,
+        charsmap: reader.bytes("tokenizer.ggml.precompiled_charsmap")?,
         tokens,
     })
 }
@@ -107,6 +108,16 @@ impl Reader<'_> {
         let Some(array) = self.list(key)? else { return Ok(Vec::new()) };
         self.collect(key, array, "texts", |value| match value {
             Value::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// A list of bytes, with or without signs; empty where there is none.
+    fn bytes(&self, key: &str) -> Result<Vec<u8>> {
+        let Some(array) = self.list(key)? else { return Ok(Vec::new()) };
+        self.collect(key, array, "bytes", |value| match value {
+            Value::Signed(n) => i8::try_from(n).ok().map(|n| n as u8),
+            Value::Unsigned(n) => u8::try_from(n).ok(),
             _ => None,
         })
     }

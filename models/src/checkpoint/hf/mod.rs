@@ -2,21 +2,28 @@
 //! files, or PyTorch's own. Reading those files' headers is `safetensors` and `torch`; which shard holds what is `index`.
 
 mod index;
+mod nested;
 mod pickle;
+mod quantized;
 mod safetensors;
 mod torch;
 
 pub use index::{Index, parse_index};
-pub use safetensors::{ShardTensor, parse_shard};
+pub(super) use nested::text_name;
+pub use safetensors::{ShardTensor, Stored, parse_shard};
 pub use torch::parse_torch;
 
 use super::map::Map;
-use super::tensors::{Entry, Tensors};
+use super::tensors::{Entry, TWICE, Tensors};
 use super::{Checkpoint, Container, TensorInfo, files_ending};
 use crate::tokenizer::HfVocab;
 use crate::{Config, Error, GgufVocab, Result, Tokenizer};
 use nano_kernels::HostTensor;
+use quantized::Method;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +43,10 @@ pub struct HuggingFace {
     path: PathBuf,
     config: Config,
     tensors: Tensors,
+    /// How its authors quantized it.
+    quantized: Option<String>,
+    /// Tensors that are no part of the text model.
+    left_out: usize,
 }
 
 impl HuggingFace {
@@ -43,25 +54,31 @@ impl HuggingFace {
     pub fn open(path: &Path) -> Result<Self> {
         let file = path.join("config.json");
         let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
-        let config = Config::from_json(&file, json)?;
-        let tensors = open_weights(path)?;
-        Ok(HuggingFace { path: path.to_path_buf(), config, tensors })
+        let method = quantized::method(path, &file, &json)?;
+        let nested = nested::text_config(&json);
+        let mut tensors = open_weights(path, method.as_ref())?;
+        let left_out = if nested.is_some() { tensors.rename(text_name) } else { 0 };
+        let config = Config::from_json(&file, nested.unwrap_or(json))?;
+        let quantized = method.map(|method| method.to_string());
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out })
     }
 
-    /// A JSON companion of the model, if it is there.
-    fn json(&self, name: &str) -> Result<Option<Value>> {
-        read_json(&self.path.join(name))
-    }
-
-    /// The files that make the tokenizer.
-    fn vocab(&self) -> Result<HfVocab> {
-        let path = self.path.join("tokenizer.json");
-        let Some(json) = read_bytes(&path)? else {
-            let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
-            return Err(Error::file(&self.path, why));
-        };
-        let config = self.json("tokenizer_config.json")?;
-        Ok(HfVocab { path, json, config, stop: self.stop()? })
+    /// The same from a config.json and a file of safetensors that are in memory already.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn from_bytes(path: &Path, json: Value, shard: Vec<u8>) -> Result<Self> {
+        let method = quantized::method(path, path, &json)?;
+        let (mut tensors, mut found) = (Tensors::default(), Found::new());
+        let map = Arc::new(Map::Memory(shard));
+        let shard = parse_shard(path, &map)?;
+        let file = tensors.add_file(path.to_path_buf(), map);
+        found.extend(shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))));
+        if let Some(method) = &method {
+            method.gather(&mut tensors, &mut found)?;
+        }
+        list(&mut tensors, found)?;
+        let quantized = method.map(|method| method.to_string());
+        let config = Config::from_json(path, json)?;
+        Ok(HuggingFace { path: path.to_path_buf(), config, tensors, quantized, left_out: 0 })
     }
 
     /// The tokens that end a turn: `eos_token_id`, one or many, of generation_config.json and config.json.
@@ -73,7 +90,7 @@ impl HuggingFace {
         }
         let file = self.path.join("config.json");
         if let Some(json) = read_json(&file)? {
-            add_eos(&file, &json, &mut stop)?;
+            add_eos(&file, &nested::text_config(&json).unwrap_or(json), &mut stop)?;
         }
         Ok(stop)
     }
@@ -104,6 +121,18 @@ impl Checkpoint for HuggingFace {
         self.tensors.tensor(name)
     }
 
+    fn stored(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(self.tensors.stored(name).map(Cow::Borrowed))
+    }
+
+    fn quantized(&self) -> Option<&str> {
+        self.quantized.as_deref()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.tensors.paths()
+    }
+
     fn release(&self, name: &str) {
         self.tensors.release(name);
     }
@@ -112,29 +141,51 @@ impl Checkpoint for HuggingFace {
         self.tensors.evict(name);
     }
 
+    fn notices(&self) -> Vec<String> {
+        let left_out = (self.left_out > 0).then_some(self.left_out);
+        let left_out = left_out.map(|n| format!("{n} tensors that encode images were left out: only text is read"));
+        left_out.into_iter().chain(self.tensors.notices()).collect()
+    }
+
     fn tokenizer(&self) -> Result<Tokenizer> {
-        Tokenizer::from_hf(self.vocab()?)
+        Tokenizer::from_hf(vocab(&self.path, self.stop()?)?)
     }
 
     fn gguf_vocab(&self, rows: usize) -> Result<GgufVocab> {
-        self.vocab()?.to_gguf(rows)
+        vocab(&self.path, self.stop()?)?.to_gguf(rows)
     }
 
     fn chat_template(&self) -> Result<Option<String>> {
-        let path = self.path.join("chat_template.jinja");
-        if let Some(bytes) = read_bytes(&path)? {
-            return String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not UTF-8"));
-        }
-        for name in ["tokenizer_config.json", "chat_template.json"] {
-            let path = self.path.join(name);
-            if let Some(json) = read_json(&path)?
-                && let Some(template) = template_of(&path, json)?
-            {
-                return Ok(Some(template));
-            }
-        }
-        Ok(None)
+        chat_template(&self.path)
     }
+}
+
+/// The files of a folder that make its tokenizer.
+pub(super) fn vocab(folder: &Path, stop: Vec<u32>) -> Result<HfVocab> {
+    let path = folder.join("tokenizer.json");
+    let Some(json) = read_bytes(&path)? else {
+        let why = "has no tokenizer.json; save the tokenizer with transformers (`save_pretrained`) to get one";
+        return Err(Error::file(folder, why));
+    };
+    let config = read_json(&folder.join("tokenizer_config.json"))?;
+    Ok(HfVocab { path, json, config, stop })
+}
+
+/// The chat template of a folder, if it has one.
+pub(super) fn chat_template(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("chat_template.jinja");
+    if let Some(bytes) = read_bytes(&path)? {
+        return String::from_utf8(bytes).map(Some).map_err(|_| Error::file(&path, "is not UTF-8"));
+    }
+    for name in ["tokenizer_config.json", "chat_template.json"] {
+        let path = folder.join(name);
+        if let Some(json) = read_json(&path)?
+            && let Some(template) = template_of(&path, json)?
+        {
+            return Ok(Some(template));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a whole small file. `None` if it does not exist.
@@ -152,7 +203,8 @@ fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     std::fs::read(path).map(Some).map_err(|e| Error::io(path, "cannot be read", e))
 }
 
-fn read_json(path: &Path) -> Result<Option<Value>> {
+/// A JSON file; `None` if it does not exist.
+pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
     let Some(bytes) = read_bytes(path)? else { return Ok(None) };
     if bytes.is_empty() {
         return Err(Error::file(path, "is empty; download or copy it again"));
@@ -160,7 +212,8 @@ fn read_json(path: &Path) -> Result<Option<Value>> {
     serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
 }
 
-fn add_eos(path: &Path, json: &Value, stop: &mut Vec<u32>) -> Result<()> {
+/// Adds the tokens of `eos_token_id`, one or many.
+pub(super) fn add_eos(path: &Path, json: &Value, stop: &mut Vec<u32>) -> Result<()> {
     let ids = match json.get("eos_token_id") {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Array(ids)) => ids.as_slice(),
@@ -208,21 +261,68 @@ fn template_of(path: &Path, mut json: Value) -> Result<Option<String>> {
     }
 }
 
-/// Maps the weights and lists their tensors.
-fn open_weights(folder: &Path) -> Result<Tensors> {
+/// Where a tensor was found: its file and place.
+type Found = BTreeMap<String, (usize, Stored, Range<usize>)>;
+
+/// Maps the one file of a folder with an adapter in it.
+pub(super) fn open_adapter(folder: &Path) -> Result<(PathBuf, Tensors)> {
+    const FILES: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+    let path = FILES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
+    let path = path.ok_or_else(|| Error::file(folder, format!("has neither {} nor {}", FILES[0], FILES[1])))?;
     let mut tensors = Tensors::default();
+    let (file, shard) = add_shard(&mut tensors, path.clone())?;
+    let found = shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))).collect();
+    list(&mut tensors, found)?;
+    Ok((path, tensors))
+}
+
+/// Maps the weights and lists their tensors.
+fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
+    let mut tensors = Tensors::default();
+    let mut found = Found::new();
     let has = |name: &str| folder.join(name).is_file();
     let (single, index) = match has(SINGLE) || has(INDEX) {
         true => (SINGLE, INDEX),
         false => (TORCH_SINGLE, TORCH_INDEX),
     };
-    if has(single) {
-        let single = folder.join(single);
-        for ShardTensor { name, info, range } in add_shard(&mut tensors, single)?.1 {
-            tensors.add(name, Entry { info, file: 0, range });
-        }
-        return Ok(tensors);
+    let single = Some(folder.join(single)).filter(|path| path.is_file());
+    // Tools for quantized weights named the one file as they liked.
+    let own = || method.filter(|_| !has(index)).and_then(|_| only_safetensors(folder));
+    if let Some(single) = single.or_else(own) {
+        let (file, shard) = add_shard(&mut tensors, single)?;
+        found.extend(shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))));
+    } else {
+        open_shards(folder, index, &mut tensors, &mut found)?;
     }
+    if let Some(method) = method {
+        method.gather(&mut tensors, &mut found)?;
+    }
+    list(&mut tensors, found)?;
+    Ok(tensors)
+}
+
+/// Lists tensors of values; nothing else may be left.
+fn list(tensors: &mut Tensors, found: Found) -> Result<()> {
+    for (name, (file, stored, range)) in found {
+        match stored {
+            Stored::Values(info) if tensors.add(name.clone(), Entry { info, file, range }) => {}
+            Stored::Values(_) => return Err(Error::tensor(tensors.path(file), &name, TWICE)),
+            Stored::Integers { dtype, .. } => {
+                return Err(Error::tensor(tensors.path(file), &name, safetensors::unsupported(dtype)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The one file of safetensors in a folder.
+fn only_safetensors(folder: &Path) -> Option<PathBuf> {
+    let mut files = files_ending(folder, ".safetensors").ok()?;
+    if files.len() == 1 { files.pop() } else { None }
+}
+
+/// Maps all files that an index lists.
+fn open_shards(folder: &Path, index: &str, tensors: &mut Tensors, all: &mut Found) -> Result<()> {
     let path = folder.join(index);
     let Some(bytes) = read_bytes(&path)? else { return Err(no_weights(folder)) };
     let index = parse_index(&path, &bytes)?;
@@ -232,30 +332,26 @@ fn open_weights(folder: &Path) -> Result<Tensors> {
         return Err(Error::file(&path, why));
     }
     for shard in index.shards() {
-        let (file, found) = add_shard(&mut tensors, folder.join(shard))?;
-        let file_path = folder.join(shard);
-        for ShardTensor { name, info, range } in found {
+        let (file, found) = add_shard(tensors, folder.join(shard))?;
+        for ShardTensor { name, stored, range } in found {
             // Where a tensor lies twice, the index says which is meant.
-            if index.shard(&name).is_none_or(|s| s == shard) && !tensors.add(name.clone(), Entry { info, file, range })
-            {
-                return Err(Error::tensor(
-                    &file_path,
-                    &name,
-                    "is in another shard too, and the index does not list it",
-                ));
+            if index.shard(&name).is_some_and(|s| s != shard) {
+                continue;
             }
+            if all.contains_key(&name) {
+                let why = "is in another shard too, and the index does not list it";
+                return Err(Error::tensor(tensors.path(file), &name, why));
+            }
+            all.insert(name, (file, stored, range));
         }
     }
     for (name, shard) in index.entries() {
-        if tensors.info(name).is_none() {
-            return Err(Error::tensor(
-                &path,
-                name,
-                format!("is listed in shard {shard} and is not there; download it again"),
-            ));
+        if !all.contains_key(name) {
+            let why = format!("is listed in shard {shard} and is not there; download it again");
+            return Err(Error::tensor(&path, name, why));
         }
     }
-    Ok(tensors)
+    Ok(())
 }
 
 fn add_shard(tensors: &mut Tensors, path: PathBuf) -> Result<(usize, Vec<ShardTensor>)> {

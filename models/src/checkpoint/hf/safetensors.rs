@@ -2,7 +2,7 @@
 //! offsets end where the file does) is checked here, and its errors get the tensor's name. Parsing does no I/O.
 
 use crate::checkpoint::TensorInfo;
-use crate::checkpoint::tensors::shape;
+use crate::checkpoint::tensors::{rows_of, shape};
 use crate::{Error, Result};
 use nano_kernels::Format;
 use safetensors::tensor::{Dtype, Metadata};
@@ -20,10 +20,30 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 pub struct ShardTensor {
     /// Its name.
     pub name: String,
-    /// Its format and shape.
-    pub info: TensorInfo,
+    /// What its data is.
+    pub stored: Stored,
     /// Its data, in bytes from the start of the file.
     pub range: Range<usize>,
+}
+
+/// What the data of a tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Values.
+    Values(TensorInfo),
+    /// Integers: quants and what belongs to them. Further dimensions are multiplied into `rows`.
+    #[allow(missing_docs)]
+    Integers { dtype: &'static str, size: usize, rows: usize, cols: usize },
+}
+
+impl Stored {
+    /// Bytes of the data.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Stored::Values(info) => info.bytes,
+            Stored::Integers { size, rows, cols, .. } => size * rows * cols,
+        }
+    }
 }
 
 /// Reads the header of a file that is `bytes` as a whole. `path` is for messages.
@@ -42,14 +62,21 @@ pub fn parse_shard(path: &Path, bytes: &[u8]) -> Result<Vec<ShardTensor>> {
     let mut out = Vec::new();
     for (name, tensor) in metadata.tensors() {
         let wrong = |why: String| Error::tensor(path, &name, why);
-        let format = match tensor.dtype {
-            Dtype::F32 => Format::F32,
-            Dtype::F16 => Format::F16,
-            Dtype::BF16 => Format::Bf16,
-            other => return Err(wrong(unsupported(&format!("{other:?}")))),
-        };
         let dims: Vec<u64> = tensor.shape.iter().map(|d| *d as u64).collect();
-        let info = shape(format, &dims).map_err(wrong)?;
+        let values = |format| shape(format, &dims).map(Stored::Values);
+        let integers = |dtype, size| rows_of(&dims).map(|(rows, cols)| Stored::Integers { dtype, size, rows, cols });
+        let stored = match tensor.dtype {
+            Dtype::F32 => values(Format::F32),
+            Dtype::F16 => values(Format::F16),
+            Dtype::BF16 => values(Format::Bf16),
+            Dtype::I8 => integers("I8", 1),
+            Dtype::U8 => integers("U8", 1),
+            Dtype::I32 => integers("I32", 4),
+            Dtype::U32 => integers("U32", 4),
+            Dtype::I64 => integers("I64", 8),
+            other => Err(unsupported(&format!("{other:?}"))),
+        };
+        let stored = stored.map_err(wrong)?;
         let (from, to) = tensor.data_offsets;
         if to > data.len() {
             let why = format!(
@@ -58,10 +85,11 @@ pub fn parse_shard(path: &Path, bytes: &[u8]) -> Result<Vec<ShardTensor>> {
             );
             return Err(wrong(why));
         }
-        if to.checked_sub(from) != Some(info.bytes) {
-            return Err(wrong(format!("its offsets {from} to {to} do not hold the {} bytes of its shape", info.bytes)));
+        if to.checked_sub(from) != Some(stored.bytes()) {
+            let bytes = stored.bytes();
+            return Err(wrong(format!("its offsets {from} to {to} do not hold the {bytes} bytes of its shape")));
         }
-        out.push(ShardTensor { range: start + from..start + to, name, info });
+        out.push(ShardTensor { range: start + from..start + to, name, stored });
     }
     if metadata.data_len() != data.len() {
         let why =
@@ -71,7 +99,8 @@ pub fn parse_shard(path: &Path, bytes: &[u8]) -> Result<Vec<ShardTensor>> {
     Ok(out)
 }
 
-fn unsupported(dtype: &str) -> String {
+/// What is said of a tensor whose values are not read.
+pub(super) fn unsupported(dtype: &str) -> String {
     format!("its dtype {dtype} is not supported; supported are F32 F16 BF16")
 }
 

@@ -1,8 +1,8 @@
 //! PyTorch's files of tensors (`pytorch_model.bin`): a zip archive, uncompressed, with a pickle that lists the tensors
 //! and a file for the bytes of each storage. What the pickle may say is told in `pickle`. Parsing does no I/O.
 
-use super::ShardTensor;
 use super::pickle::{self, Fault, Pickled};
+use super::{ShardTensor, Stored};
 use crate::checkpoint::tensors::shape;
 use crate::error::printable;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub fn parse_torch(path: &Path, bytes: &[u8]) -> Result<Vec<ShardTensor>> {
             .ok_or_else(|| wrong(format!("its storage data/{} is not in the file", printable(&tensor.storage))))?;
         let (info, at) = place(&tensor, storage.len()).map_err(wrong)?;
         let from = storage.start + at;
-        out.push(ShardTensor { range: from..from + info.bytes, name, info });
+        out.push(ShardTensor { range: from..from + info.bytes, name, stored: Stored::Values(info) });
     }
     Ok(out)
 }

@@ -5,7 +5,7 @@ use super::id::ModelId;
 use super::plan;
 use crate::checkpoint::gguf::split;
 use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE};
-use crate::checkpoint::{file_name, files_ending};
+use crate::checkpoint::{file_name, files_ending, mlc};
 use std::path::{Path, PathBuf};
 
 /// The folder of one model in the cache.
@@ -54,7 +54,8 @@ impl Snapshot {
         if let Some(file) = id.file() {
             return self.has_parts(file).then(|| self.path(file));
         }
-        if self.has("config.json") && self.has("tokenizer.json") && self.has_weights() {
+        let has_config = self.has("config.json") || self.has(mlc::CONFIG);
+        if has_config && self.has("tokenizer.json") && self.has_weights() {
             return Some(self.path.clone());
         }
         match &split::models(&files_ending(&self.path, ".gguf").ok()?, |p| file_name(p))[..] {
@@ -74,7 +75,8 @@ impl Snapshot {
 
     fn has_weights(&self) -> bool {
         // Weights are downloaded last, so with them everything else that the model has is here too.
-        let shards = |index| plan::shards(&self.path.join(index)).is_ok_and(|s| s.iter().all(|s| self.has(s)));
-        [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)].iter().any(|(single, index)| self.has(single) || shards(index))
+        let shards = |index: &str| plan::shards(&self.path.join(index)).is_ok_and(|s| s.iter().all(|s| self.has(s)));
+        [SINGLE, TORCH_SINGLE].iter().any(|single| self.has(single))
+            || [INDEX, TORCH_INDEX].into_iter().chain(mlc::CACHES).any(shards)
     }
 }

@@ -3,7 +3,9 @@
 use super::id::{ModelId, is_relative};
 use crate::checkpoint::gguf::split;
 use crate::checkpoint::hf::{INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE, parse_index};
+use crate::checkpoint::mlc;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What is to be downloaded.
@@ -47,6 +49,10 @@ pub(super) fn choose(id: &ModelId, files: &[String]) -> Result<Choice> {
         }
         return Ok(Choice::Folder { files: chosen, index: Some(index.to_owned()) });
     }
+    if let Some(index) = mlc::CACHES.into_iter().find(|name| has(name)).filter(|_| has(mlc::CONFIG)) {
+        let files = files.iter().filter(|f| is_companion(f)).cloned().collect();
+        return Ok(Choice::Folder { files, index: Some(index.to_owned()) });
+    }
     // A projector for images is no model of its own.
     let models: Vec<&str> = ggufs.iter().copied().filter(|f| !f.contains("mmproj")).collect();
     let models = split::models(&models, |f| (*f).to_owned());
@@ -60,6 +66,10 @@ pub(super) fn choose(id: &ModelId, files: &[String]) -> Result<Choice> {
 /// The shards that an index file names, sorted.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(index).map_err(|e| Error::io(index, "cannot be read", e))?;
+    if mlc::CACHES.iter().any(|name| index.ends_with(name)) {
+        let shards: BTreeSet<String> = mlc::parse_cache(index, &bytes)?.into_iter().map(|r| r.shard).collect();
+        return Ok(shards.into_iter().collect());
+    }
     let index = parse_index(index, &bytes)?;
     Ok(index.shards().into_iter().map(str::to_owned).collect())
 }
@@ -67,8 +77,16 @@ pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
 /// The small files beside the weights.
 fn is_companion(file: &str) -> bool {
     let plain = !file.contains('/') && is_relative(file);
-    let wanted =
-        matches!(file, "config.json" | "generation_config.json" | "chat_template.jinja" | "chat_template.json");
+    const WANTED: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "quantize_config.json",
+        "quant_config.json",
+        mlc::CONFIG,
+    ];
+    let wanted = WANTED.contains(&file);
     plain && (wanted || file.starts_with("tokenizer") && file.ends_with(".json"))
 }
 
@@ -130,6 +148,12 @@ mod tests {
         let index = Some("model.safetensors.index.json".to_owned());
         let chosen = ["tokenizer.json", "config.json"].map(str::to_owned).to_vec();
         assert_eq!(plan("o/n", &files), Ok(Choice::Folder { files: chosen, index }));
+        let files = ["params_shard_0.bin", "mlc-chat-config.json", "tokenizer.json", "tensor-cache.json"];
+        let chosen = ["mlc-chat-config.json", "tokenizer.json"].map(str::to_owned).to_vec();
+        assert_eq!(
+            plan("o/n", &files),
+            Ok(Choice::Folder { files: chosen, index: Some("tensor-cache.json".to_owned()) })
+        );
         assert!(plan("o/n", &["config.json", "model.safetensors"]).unwrap_err().contains("no tokenizer.json"));
     }
 }

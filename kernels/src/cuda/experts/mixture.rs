@@ -1,0 +1,146 @@
+//! Experts at load: where each one's parts lie, in tables that kernels read, since who is chosen is known to the device
+//! only. What this machine does not run is refused here.
+
+use super::super::decode::shared as shared_bytes;
+use super::super::driver::Driver;
+use super::super::weight::{Kind, TILE_COLS, Weight};
+use super::super::{Cuda, DECODE_ROWS, Wants};
+use super::routes::Routes;
+use crate::{Act, After, Error, Experts, MAX_TOP_K, Result};
+
+/// Bytes of a `Card` of `cuda/experts.cuh`.
+const CARD_BYTES: usize = 48;
+/// Bytes of shared memory that a block of a decode step takes at most, if that is enough for one row.
+const MOST_SHARED: usize = 96 << 10;
+/// Blocks that a launch may have in y or z, and so choices of a step.
+const MOST_BLOCKS: usize = 65535;
+
+/// The experts of a layer.
+pub struct Mixture {
+    pub(super) up: Stack,
+    pub(super) down: Stack,
+    pub(super) shared: Option<(Weight, Weight)>,
+    pub(super) act: Act,
+    pub(super) count: usize,
+    pub(super) chosen: usize,
+    pub(super) normalize: bool,
+    /// Rows of a block in a decode step.
+    pub(super) decode_rows: usize,
+}
+
+/// One matrix of each expert.
+pub struct Stack {
+    /// First parts of all experts, their second parts, and so on.
+    pub(super) layers: Vec<Parts>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    /// Whether gates and ups can be had together, of all experts.
+    pub(super) glued: bool,
+}
+
+/// A part of each expert's matrix.
+pub struct Parts {
+    /// Device address of a card for each expert.
+    pub(super) cards: u64,
+    /// Kinds that there are among them; one for all lengths of groups.
+    pub(super) kinds: Vec<Kind>,
+    /// Outputs of the tallest.
+    pub(super) rows: usize,
+}
+
+impl<D: Driver> Cuda<D> {
+    pub(in super::super) fn new_mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
+        let Experts { up, down, shared, act, chosen, normalize } = experts;
+        let count = up.len();
+        assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
+        assert!(down.len() == count, "experts are whole");
+        if up.iter().chain(&down).any(|weight| weight.order != 0) {
+            return Err(unsupported("experts whose columns lie in an order of their own".to_string()));
+        }
+        let (up, down) = (self.stack(&up)?, self.stack(&down)?);
+        let widths = [Some((up.rows, down.cols)), shared.as_ref().map(|(up, down)| (up.rows, down.cols))];
+        for (rows, width) in widths.into_iter().flatten() {
+            assert!(rows == 2 * width, "experts have a gate and an up for each value of down");
+            if !width.is_multiple_of(8) {
+                return Err(unsupported(format!("experts of {width} values; their width must be a multiple of 8")));
+            }
+        }
+        let rows = self.current.sizes().rows;
+        if rows * chosen > MOST_BLOCKS || count > MOST_BLOCKS {
+            return Err(unsupported(format!("{chosen} of {count} experts for each of {rows} rows of a step")));
+        }
+        let tiles = up.cols.max(down.cols).div_ceil(TILE_COLS);
+        let one = shared_bytes(tiles, 1, 8);
+        let most = MOST_SHARED.min(self.driver.about().shared_bytes as usize);
+        if one > most {
+            return Err(unsupported(format!("experts of {} inputs", up.cols.max(down.cols))));
+        }
+        // Room for gates and ups, for all that choices make and for the shared expert's.
+        let outputs = if up.glued { 0 } else { chosen * up.rows };
+        let dim = down.rows.next_multiple_of(8);
+        let (routes, mixed) = (Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim);
+        self.want(Wants { cols: up.cols, outputs, routes, mixed, ..Wants::default() });
+        let decode_rows = (most / one).clamp(1, DECODE_ROWS);
+        Ok(Mixture { up, down, shared, act, count, chosen, normalize, decode_rows })
+    }
+
+    /// Tables of equal matrices.
+    fn stack(&self, weights: &[Weight]) -> Result<Stack> {
+        let (rows, cols) = weights.first().map_or((0, 0), |weight| (weight.rows, weight.cols));
+        assert!(weights.iter().all(|w| (w.rows, w.cols) == (rows, cols)), "experts are of one width");
+        let depth = weights.iter().map(|weight| weight.parts.len()).max().unwrap_or(0);
+        let layers = (0..depth).map(|layer| self.cards(weights, layer)).collect::<Result<_>>()?;
+        Ok(Stack { layers, rows, cols, glued: weights.iter().all(|weight| weight.glued) })
+    }
+
+    /// Writes the table of one part of each weight.
+    fn cards(&self, weights: &[Weight], layer: usize) -> Result<Parts> {
+        let mut parts = Parts { cards: 0, kinds: Vec::new(), rows: 0 };
+        let mut bytes = vec![0; weights.len() * CARD_BYTES];
+        for (weight, card) in weights.iter().zip(bytes.chunks_exact_mut(CARD_BYTES)) {
+            let Some(part) = weight.parts.get(layer) else { continue };
+            for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers]) {
+                to.copy_from_slice(&address.to_le_bytes());
+            }
+            let shift = part.kind.shift().unwrap_or(0);
+            let numbers = [part.unscale.to_bits(), number(part.kind), part.rows as u32, part.first as u32, shift];
+            for (to, number) in card[24..].chunks_exact_mut(4).zip(numbers) {
+                to.copy_from_slice(&number.to_le_bytes());
+            }
+            if parts.kinds.iter().all(|kind| number(*kind) != number(part.kind)) {
+                parts.kinds.push(part.kind);
+            }
+            parts.rows = parts.rows.max(part.rows);
+        }
+        parts.cards = self.take(bytes.len(), "tables of experts")?;
+        self.stream(parts.cards, bytes.len(), CARD_BYTES, &mut |start, out| {
+            out.copy_from_slice(&bytes[start..start + out.len()]);
+        })?;
+        Ok(parts)
+    }
+}
+
+impl Mixture {
+    /// What the products to `h` end with.
+    pub(super) fn after(&self) -> After {
+        After::Glu(self.act)
+    }
+}
+
+/// A kind's number in `cuda/weights.cuh`.
+fn number(kind: Kind) -> u32 {
+    match kind {
+        Kind::F16 => 0,
+        Kind::Q8 => 1,
+        Kind::Q4 => 2,
+        Kind::Q4M => 3,
+        Kind::Q4K => 4,
+        Kind::Q6K => 5,
+        Kind::Z4(_) => 6,
+        Kind::Z8(_) => 7,
+    }
+}
+
+fn unsupported(what: String) -> Error {
+    Error::Unsupported(format!("{what}: this is not run on CUDA devices; use --device cpu"))
+}

@@ -1,0 +1,157 @@
+//! Experts for tests: their numbers, what they must add to rows, and running them on a machine.
+
+use nano_kernels::cuda::{Cuda, Driver, Sizes};
+use nano_kernels::testing::Random;
+use nano_kernels::{
+    Act, Backend, Experts, Format, HostTensor, NO_SLOT, Norm, NormKind, Precision, Row, SequenceRows, Step,
+};
+use std::borrow::Cow;
+
+/// The most rows of a test's steps.
+pub const ROWS: usize = 80;
+/// What lies behind the rows of a step; f16 holds it.
+const GUARD: f32 = 1234.0;
+
+/// Experts of one layer.
+#[derive(Clone)]
+pub struct Mixture {
+    pub dim: usize,
+    pub hidden: usize,
+    pub shared: Option<usize>,
+    pub chosen: usize,
+    pub normalize: bool,
+    /// (Gate, up, down) of each expert; the shared one's last.
+    pub weights: Vec<[HostTensor<'static>; 3]>,
+    pub factors: Vec<f32>,
+}
+
+impl Mixture {
+    /// `count` experts of formats that `of(expert)` gives for gate, up and down.
+    pub fn new(
+        random: &mut Random,
+        of: &dyn Fn(usize) -> [Format; 3],
+        count: usize,
+        [dim, hidden]: [usize; 2],
+        shared: Option<usize>,
+    ) -> Mixture {
+        let widths: Vec<usize> = std::iter::repeat_n(hidden, count).chain(shared).collect();
+        let weights = widths.iter().enumerate().map(|(expert, width)| {
+            let mut tensor = |format: Format, rows, cols| {
+                let bytes = random.weight(format, rows, cols);
+                HostTensor::new("w", format, rows, cols, Cow::Owned(bytes)).unwrap()
+            };
+            let [gate, up, down] = of(expert);
+            [tensor(gate, *width, dim), tensor(up, *width, dim), tensor(down, dim, *width)]
+        });
+        let weights = weights.collect();
+        Mixture { dim, hidden, shared, chosen: 2, normalize: true, weights, factors: random.floats(dim) }
+    }
+
+    /// All of one format, as small as its blocks allow.
+    pub fn of(random: &mut Random, format: Format, count: usize, shared: bool) -> Mixture {
+        let (sizes, other) = match format.block_len() {
+            1 => ([36, 24], 40),
+            32 => ([96, 32], 64),
+            _ => ([256, 256], 256),
+        };
+        let mut mixture = Mixture::new(random, &|_| [format; 3], count, sizes, shared.then_some(other));
+        if format.block_len() > 32 {
+            // Random weights of these are large; what is between the products must not be too large for f16.
+            mixture.factors.iter_mut().for_each(|factor| *factor *= 0.02);
+        }
+        mixture
+    }
+
+    pub fn count(&self) -> usize {
+        self.weights.len() - usize::from(self.shared.is_some())
+    }
+
+    /// Random logits of which none is all, for so many rows.
+    pub fn logits(&self, random: &mut Random, rows: usize) -> Vec<f32> {
+        random.floats(rows * self.weights.len()).iter().map(|l| 2.0 * l).collect()
+    }
+
+    /// What the machine makes of rows under one program with each of `logits`, one after the other.
+    pub fn run<D: Driver>(&self, driver: D, x: &[f32], logits: &[&[f32]]) -> Vec<Vec<f32>> {
+        let mut cuda = Cuda::new(driver, Sizes { rows: ROWS, logits: 8, pages: 1 }).unwrap();
+        let rows = x.len() / self.dim;
+        let mut up: Vec<_> = self.weights.iter().map(|w| cuda.weight(&w[..2]).unwrap()).collect();
+        let mut down: Vec<_> = self.weights.iter().map(|w| cuda.weight(&w[2..]).unwrap()).collect();
+        let shared = self.shared.map(|_| (up.pop().unwrap(), down.pop().unwrap()));
+        let Mixture { chosen, normalize, .. } = *self;
+        let experts = Experts { up, down, shared, act: Act::Silu, chosen, normalize };
+        let mixture = cuda.mixture(experts).unwrap();
+        let mut weight = cuda.buf(1, self.dim, Precision::Full).unwrap();
+        cuda.write(&mut weight, &self.factors).unwrap();
+        let norm = Norm { kind: NormKind::Rms, weight, bias: None, eps: 1e-5 };
+        let width = chosen * self.hidden + self.shared.unwrap_or(0);
+        let mut out = cuda.buf(ROWS, self.dim, Precision::Full).unwrap();
+        let mut h = cuda.buf(ROWS, width, Precision::Half).unwrap();
+        let mut router = cuda.buf(ROWS, self.weights.len(), Precision::Full).unwrap();
+        let mut all = Vec::new();
+        for logits in logits {
+            let guarded = [x, &vec![GUARD; (ROWS - rows) * self.dim]].concat();
+            cuda.write(&mut out, &guarded).unwrap();
+            cuda.write(&mut h, &vec![GUARD; ROWS * width]).unwrap();
+            cuda.write(&mut router, &vec![f32::NAN; ROWS * self.weights.len()]).unwrap();
+            cuda.write(&mut router, logits).unwrap();
+            let body = &mut |c: &mut Cuda<D>| c.experts(&mut out, &mut h, Some(&norm), &router, &mixture);
+            cuda.run(&step(rows), Some(1), body).unwrap();
+            let found = cuda.read(&out, ROWS).unwrap().to_vec();
+            // Rows that only pad a step choose nobody, but go through the shared expert and where gates meet ups.
+            let glued = self.hidden.is_multiple_of(16) && self.weights.iter().all(|w| w[0].format == w[1].format);
+            let pads = rows <= 8 && (self.shared.is_some() || !glued);
+            let used = if pads { rows.next_power_of_two() } else { rows };
+            let beyond = &cuda.read(&h, ROWS).unwrap()[used * width..];
+            assert!(found[rows * self.dim..].iter().chain(beyond).all(|g| *g == GUARD), "a store past the last row");
+            all.push(found[..rows * self.dim].to_vec());
+        }
+        all
+    }
+
+    /// What must be added to each row.
+    pub fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+        let weights: Vec<[Vec<f32>; 3]> = self.weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
+        let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
+            w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()
+        };
+        let mut added = Vec::new();
+        for (x, logits) in x.chunks_exact(self.dim).zip(logits.chunks_exact(self.weights.len())) {
+            let square = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / self.dim as f64;
+            let scale = 1.0 / (square + 1e-5).sqrt();
+            let x: Vec<f64> = x.iter().zip(&self.factors).map(|(x, w)| *x as f64 * scale * *w as f64).collect();
+            let (own, last) = logits.split_at(self.count());
+            let all: f64 = own.iter().map(|l| (*l as f64).exp()).sum();
+            let mut shares: Vec<(usize, f64)> = own.iter().map(|l| (*l as f64).exp() / all).enumerate().collect();
+            shares.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+            shares.truncate(self.chosen);
+            if self.normalize {
+                let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+                shares.iter_mut().for_each(|(_, share)| *share /= sum);
+            }
+            shares.extend(last.iter().map(|l| (self.count(), 1.0 / (1.0 + (-*l as f64).exp()))));
+            let mut y = vec![0.0; self.dim];
+            for (expert, share) in shares {
+                let [gate, up, down] = &weights[expert];
+                let (gate, up) = (product(gate, &x), product(up, &x));
+                let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+                y.iter_mut().zip(product(down, &h)).for_each(|(y, d)| *y += share * d);
+            }
+            added.extend(y);
+        }
+        added
+    }
+}
+
+/// A step of rows of one sequence.
+fn step(rows: usize) -> Step {
+    let row = |i| Row { token: 0, position: i as u32, slot: NO_SLOT, sequence: 0, visible: 1 };
+    Step { rows: (0..rows).map(row).collect(), sequences: vec![SequenceRows::default()], ..Step::default() }
+}
+
+/// Σ(error²) / Σ(value²) of what was added to `x`.
+pub fn error(found: &[f32], x: &[f32], exact: &[f64]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let added = found.iter().zip(x).map(|(f, x)| f64::from(*f) - f64::from(*x));
+    square(&mut added.zip(exact).map(|(f, e)| f - e)) / square(&mut exact.iter().copied())
+}
