@@ -16,6 +16,7 @@ mod json;
 #[allow(dead_code)] // it can do more than is needed here
 #[path = "../../../runtime/remote/tests/remote/stand_in.rs"]
 mod server;
+mod quantize;
 mod session;
 mod signals;
 mod smollm2;
