@@ -59,6 +59,7 @@ fn what_matters_is_held_better() {
     calibration.save(&kept).unwrap();
     let again = Calibration::open(&kept).unwrap();
     assert_eq!(again, calibration);
+    assert!(kept.metadata().unwrap().len().is_multiple_of(32), "as llama.cpp wants it");
 
     // From a GGUF file of the model it is the same, under the same names.
     let gguf = dir.path().join("f32.gguf");

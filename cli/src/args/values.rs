@@ -96,7 +96,7 @@ pub fn head(text: &str) -> Result<Head, String> {
 }
 
 pub fn quantization(text: &str) -> Result<Quantization, String> {
-    text.parse().map_err(|_| "it must be q4f16, q8f16, f16 or f32".into())
+    text.trim().to_ascii_lowercase().parse()
 }
 
 pub fn lora(text: &str) -> Result<Lora, String> {

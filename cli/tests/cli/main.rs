@@ -13,10 +13,10 @@ mod functions;
 mod harness;
 mod history;
 mod json;
+mod quantize;
 #[allow(dead_code)] // it can do more than is needed here
 #[path = "../../../runtime/remote/tests/remote/stand_in.rs"]
 mod server;
-mod quantize;
 mod session;
 mod signals;
 mod smollm2;

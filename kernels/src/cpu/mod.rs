@@ -115,16 +115,6 @@ impl Cpu {
         })
     }
 
-    /// From now on sums up what products are given, for every weight that is made hereafter.
-    pub fn watch(&mut self) {
-        self.watch = Some(RefCell::default());
-    }
-
-    /// The sums, and no more of them.
-    pub fn watched(&mut self) -> Vec<Inputs> {
-        self.watch.take().map(RefCell::into_inner).unwrap_or_default()
-    }
-
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -155,12 +145,7 @@ impl Backend for Cpu {
             return Err(shape(&format!("tensor {}", odd.name), found, format!("{cols} columns")));
         }
         let order = stacked(parts)?;
-        let watched = self.watch.as_ref().map(|watch| {
-            let names = parts.iter().map(|part| part.name.clone()).collect();
-            let mut watch = watch.borrow_mut();
-            watch.push(Inputs { names, rows: 0, squares: vec![0.0; cols] });
-            watch.len() - 1
-        });
+        let watched = self.watch.as_ref().map(|watch| watch::add(&mut watch.borrow_mut(), parts, cols));
         let mut arena = self.arena.borrow_mut();
         let parts: Vec<Packed> =
             parts.iter().map(|part| Packed::new(part, self.pool.threads(), &mut arena)).collect::<Result<_>>()?;

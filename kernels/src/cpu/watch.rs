@@ -1,6 +1,9 @@
 //! What products are given, summed up: by this those who quantize weights tell which inputs matter.
 
+use super::Cpu;
 use super::pool::Pool;
+use crate::HostTensor;
+use std::cell::RefCell;
 
 /// Sums over the rows that a weight was given, normed as it gets them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +14,25 @@ pub struct Inputs {
     pub rows: u64,
     /// Σ x² of each input.
     pub squares: Vec<f32>,
+}
+
+impl Cpu {
+    /// From now on sums up what products are given, for every weight that is made hereafter.
+    pub fn watch(&mut self) {
+        self.watch = Some(RefCell::default());
+    }
+
+    /// The sums, and no more of them.
+    pub fn watched(&mut self) -> Vec<Inputs> {
+        self.watch.take().map(RefCell::into_inner).unwrap_or_default()
+    }
+}
+
+/// Begins the sums of a weight, and gives their number.
+pub(super) fn add(all: &mut Vec<Inputs>, parts: &[HostTensor<'_>], cols: usize) -> usize {
+    let names = parts.iter().map(|part| part.name.clone()).collect();
+    all.push(Inputs { names, rows: 0, squares: vec![0.0; cols] });
+    all.len() - 1
 }
 
 impl Inputs {

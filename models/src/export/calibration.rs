@@ -123,7 +123,10 @@ impl Calibration {
         write_whole(to, &mut |put| {
             put(0, &header)?;
             all.iter().zip(&starts).try_for_each(|((_, values), start)| {
-                put(*start, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+                let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                // Some readers want the last whole, too.
+                bytes.resize(bytes.len().next_multiple_of(32), 0);
+                put(*start, &bytes)
             })
         })
     }
