@@ -111,13 +111,13 @@ fn quantize(checkpoint: &dyn Checkpoint, quantization: Option<Quantization>) -> 
             folder::VOCAB => quantization.vocabulary(None, tensor.cols),
             _ => quantization.format(tensor.cols),
         };
-        if !rates.contains_key(&to) {
+        if let std::collections::hash_map::Entry::Vacant(rate) = rates.entry(to) {
             let rows = ROWS.min(tensor.rows);
             let bytes = tensor.slice_rows(0, rows).bytes.into_owned();
             let part = HostTensor::new("part", tensor.format, rows, tensor.cols, Cow::Owned(bytes))?;
             let (made, seconds) = time(|| Ok(part.convert(to, 1)?))?;
             black_box(made);
-            rates.insert(to, seconds.map(|seconds| seconds / (rows * tensor.cols) as f64));
+            rate.insert(seconds.map(|seconds| seconds / (rows * tensor.cols) as f64));
         }
         let rate = rates.get(&to).copied().unwrap_or_default();
         all = [0, 1].map(|clock| all[clock] + rate[clock] * (tensor.rows * tensor.cols) as f64);

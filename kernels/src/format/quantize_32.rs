@@ -159,10 +159,8 @@ fn q4_1_within(values: &[f32; 32], weights: impl Weights, low: f32, high: f32) -
                 miss * miss
             })
         };
-        let searched = error(best);
-        if !(searched <= error(whole)) {
-            best = whole;
-        }
+        // An error that is no number is no better than any.
+        best = if error(best) <= error(whole) { best } else { whole };
     }
     best
 }

@@ -68,10 +68,11 @@ impl Output {
         self.file.set_len(0).or_else(refused).map_err(|e| self.io(e))?;
         self.file.write_all(header).map_err(|e| self.io(e))?;
         #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, end) {
+        if let Err(rustix::io::Errno::NOSPC) =
+            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, end)
+        {
             // Better known now than in an hour.
-            Err(rustix::io::Errno::NOSPC) => return Err(self.io(rustix::io::Errno::NOSPC.into())),
-            _ => {}
+            return Err(self.io(rustix::io::Errno::NOSPC.into()));
         }
         self.file.set_len(end).map_err(|e| self.io(e))
     }
@@ -169,11 +170,11 @@ fn locked(to: &Path) -> Result<(PathBuf, File)> {
     }
 }
 
+/// Writes bytes at their place in a file.
+type Put<'a> = dyn FnMut(u64, &[u8]) -> Result<()> + 'a;
+
 /// Writes a file in the same way, in pieces that are each given with their place.
-pub fn write_whole(
-    to: &Path,
-    write: &mut dyn FnMut(&mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()>,
-) -> Result<()> {
+pub fn write_whole(to: &Path, write: &mut dyn FnMut(&mut Put<'_>) -> Result<()>) -> Result<()> {
     let (part, file) = locked(to)?;
     let mut output = Output { to: to.to_path_buf(), part, file, starts: Vec::new(), header: 0 };
     let mut put = |at: u64, bytes: &[u8]| {
