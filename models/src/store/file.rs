@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Result, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 /// What a file begins with and ends with.
@@ -151,6 +152,8 @@ impl Writer {
         self.put(&index)?;
         self.put(&trailer)?;
         self.file.flush()?;
+        // The system's own times of files lag behind the clock by which files are marked as used.
+        self.file.get_ref().set_modified(SystemTime::now())?;
         self.file.get_ref().sync_all()?;
         std::fs::rename(&self.path, name)?;
         self.whole = true;

@@ -17,6 +17,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// How names of files end, and those of files that are being written.
 const ENDING: &str = "packed";
 const PART: &str = "part";
+/// Bytes that the disk keeps free.
+const SPARE: u64 = 1 << 30;
 /// A file that nobody has finished for so long is nobody's any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
@@ -110,6 +112,8 @@ pub struct Shelf<'a> {
     model: String,
     format: String,
     threads: usize,
+    /// Bytes that the weights will take.
+    bytes: u64,
     reader: Option<Reader>,
     damaged: bool,
     /// The weights so far, from the file or made anew.
@@ -148,6 +152,7 @@ impl<'a> Shelf<'a> {
             model: name,
             format: format!("{format}{} ({layout})", if change.is_empty() { "" } else { ", with adapters" }),
             threads: options.threads,
+            bytes: plan.weights_bytes,
             ..none
         };
         match Reader::open(&path) {
@@ -216,6 +221,7 @@ impl<'a> Shelf<'a> {
     fn write<B: Backend>(&mut self, cache: &PackedCache, weights: &[&B::Weight], backend: &B) -> std::io::Result<u64> {
         assert_eq!(weights.len(), self.weights.len(), "every weight is noted");
         std::fs::create_dir_all(&cache.folder)?;
+        room(&cache.folder, self.bytes)?;
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let part = self.path.with_extension(format!("{}-{nanos}.{PART}", std::process::id()));
         let [stamp, model, format] = [&self.stamp, &self.model, &self.format].map(Clone::clone);
@@ -225,6 +231,18 @@ impl<'a> Shelf<'a> {
         }
         writer.finish(&self.path)
     }
+}
+
+/// Whether a disk has room for so many bytes and a good deal beside them: others want to write too.
+fn room(folder: &Path, bytes: u64) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if let Ok(disk) = rustix::fs::statvfs(folder) {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < bytes.saturating_add(SPARE) {
+            return Err(std::io::Error::other(format!("{free} bytes are free; {bytes} are needed and {SPARE} spared")));
+        }
+    }
+    Ok(())
 }
 
 /// What tells this state of a model from others: its files' names, sizes and times, samples of them, and this program.

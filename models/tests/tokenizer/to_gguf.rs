@@ -16,7 +16,9 @@ fn the_tokens_stay_the_same() {
         assert_eq!((vocab.tokens.len(), vocab.types.len()), (rows, rows));
         assert_eq!(vocab.tokens[rows - 1], format!("[PAD{}]", rows - 1));
         let ours = Tokenizer::from_gguf(vocab).unwrap();
-        assert_eq!((ours.bos(), ours.eos(), ours.add_bos()), (theirs.bos(), theirs.eos(), theirs.add_bos()), "{name}");
+        assert_eq!((ours.eos(), ours.add_bos()), (theirs.eos(), theirs.add_bos()), "{name}");
+        // GGUF has one for pieces with scores where nothing is said.
+        assert!(ours.bos() == theirs.bos() || theirs.bos().is_none(), "{name}: {:?}", ours.bos());
         // GGUF does not say that a token takes white space beside it along, or is no part of a word.
         for text in
             texts().into_iter().filter(|text| !["<mask>", "<sep>", "keyword"].iter().any(|odd| text.contains(odd)))
