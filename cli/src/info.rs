@@ -90,6 +90,13 @@ impl About<'_> {
             "context": spec.context,
             "window": spec.window().map(|(tokens, _)| tokens),
             "window_layers": spec.window().map_or(0, |(_, layers)| layers),
+            "experts": spec.experts.map(|e| json!({
+                "count": e.count,
+                "per_token": e.chosen,
+                "hidden": e.hidden,
+                "shared": e.shared,
+                "layers": spec.each.iter().filter(|layer| layer.sparse).count(),
+            })),
             "tied": spec.tied,
             "rope": {"theta": spec.rope.theta, "dims": spec.rope.dims, "scaling": scaling(&spec.rope.scaling)},
             "tensors": tensors.collect::<Vec<_>>(),
@@ -130,8 +137,14 @@ impl About<'_> {
         ];
         lines.extend(self.checkpoint.quantized().map(|how| ("quantized", how.to_owned())));
         if let Some((window, layers)) = spec.window() {
-            let part = if layers < spec.layers { format!(" in {layers} layers") } else { String::new() };
-            lines.push(("window", format!("{window} tokens{part}")));
+            lines.push(("window", format!("{window} tokens{}", part(layers, spec.layers))));
+        }
+        if let Some(e) = &spec.experts {
+            let layers = spec.each.iter().filter(|layer| layer.sparse).count();
+            let shared = if e.shared > 0 { format!(", one of {} for every token", e.shared) } else { String::new() };
+            let part = part(layers, spec.layers);
+            let all = format!("{} of width {}, {} for each token{shared}{part}", e.count, e.hidden, e.chosen);
+            lines.push(("experts", all));
         }
         let stop: Vec<String> = self.stop.iter().map(|(id, text)| format!("{text} ({id})")).collect();
         lines.push(("template", info.template.clone().unwrap_or_else(|| "none".into())));
@@ -148,8 +161,7 @@ impl About<'_> {
         lines.push(("", format!("{} keys and values per 1024 tokens ({kv})", megabytes(memory.kv_bytes_per_1k))));
         lines.push(("", format!("{} buffers", megabytes(memory.workspace_bytes))));
         let loading = megabytes(memory.loading_bytes);
-        lines
-            .push(("", format!("{loading} at most while loading, files as far as they are mapped at a time included")));
+        lines.push(("", format!("{loading} at most while loading, with what is mapped of files meanwhile")));
         lines.push(match &info.gpu {
             Some(gpu) => ("device", format!("{}, {gpu}", info.device)),
             None => ("device", format!("{}, {} threads", info.device, info.threads)),
@@ -185,6 +197,15 @@ fn container(checkpoint: &dyn Checkpoint) -> &'static str {
     match checkpoint.container() {
         Container::Gguf => "GGUF",
         Container::HuggingFace => "Hugging Face",
+    }
+}
+
+/// In how many layers something is, where it is not in all.
+fn part(layers: usize, of: usize) -> String {
+    match layers {
+        n if n == of => String::new(),
+        1 => " in 1 layer".into(),
+        n => format!(" in {n} layers"),
     }
 }
 

@@ -232,6 +232,20 @@ fn version_and_help() {
 }
 
 #[test]
+fn info_of_experts() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens/tiny/qwen2-moe-mixed");
+    let with = |more: &[&str]| {
+        let mut command = nano(std::env::temp_dir().as_path());
+        command.args(["info", "--device", "cpu", "--model", golden.to_str().unwrap()]).args(more);
+        run(command, "").succeeded()
+    };
+    let text = with(&[]).text();
+    assert!(text.contains("6 of width 16, 2 for each token, one of 48 for every token in 1 layer"), "{text}");
+    let experts = &with(&["--json"]).json()["experts"];
+    assert_eq!((&experts["count"], &experts["per_token"], &experts["layers"]), (&json!(6), &json!(2), &json!(1)));
+}
+
+#[test]
 fn adapters_are_merged() {
     let goldens = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens");
     let (base, lora, dora) = (goldens.join("tiny/plain"), goldens.join("lora/lora"), goldens.join("lora/dora"));
