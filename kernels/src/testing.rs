@@ -1,6 +1,6 @@
 //! Random numbers and weights, for tests here and (feature `testing`) of what is built on this crate.
 
-use crate::Format;
+use crate::{Format, HostTensor};
 use half::f16;
 
 /// SplitMix64: small, and the same everywhere.
@@ -71,4 +71,47 @@ impl Random {
         }
         bytes
     }
+}
+
+/// What experts must add to each row, in float64: RMS norm with `factors` and eps 1e-5, the greatest `chosen` of the first
+/// `count` experts' shares of the softmax, gates by SiLU; an expert past `count` is for every row, by its logit's sigmoid.
+/// `weights`: gate, up and down of each.
+pub fn exact_experts(
+    weights: &[[HostTensor<'_>; 3]],
+    factors: &[f32],
+    count: usize,
+    (chosen, normalize): (usize, bool),
+    x: &[f32],
+    logits: &[f32],
+) -> Vec<f64> {
+    let dim = factors.len();
+    let weights: Vec<[Vec<f32>; 3]> = weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
+    let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
+        w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()
+    };
+    let mut added = Vec::new();
+    for (x, logits) in x.chunks_exact(dim).zip(logits.chunks_exact(weights.len())) {
+        let square = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / dim as f64;
+        let scale = 1.0 / (square + 1e-5).sqrt();
+        let x: Vec<f64> = x.iter().zip(factors).map(|(x, w)| *x as f64 * scale * *w as f64).collect();
+        let (own, last) = logits.split_at(count);
+        let all: f64 = own.iter().map(|l| (*l as f64).exp()).sum();
+        let mut shares: Vec<(usize, f64)> = own.iter().map(|l| (*l as f64).exp() / all).enumerate().collect();
+        shares.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+        shares.truncate(chosen);
+        if normalize {
+            let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+            shares.iter_mut().for_each(|(_, share)| *share /= sum);
+        }
+        shares.extend(last.iter().map(|l| (count, 1.0 / (1.0 + (-*l as f64).exp()))));
+        let mut y = vec![0.0; dim];
+        for (expert, share) in shares {
+            let [gate, up, down] = &weights[expert];
+            let (gate, up) = (product(gate, &x), product(up, &x));
+            let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            y.iter_mut().zip(product(down, &h)).for_each(|(y, d)| *y += share * d);
+        }
+        added.extend(y);
+    }
+    added
 }

@@ -1,6 +1,7 @@
 //! `experts`: against plain arithmetic, equal on every machine, and the same for a row alone.
 
 use super::*;
+use crate::testing::exact_experts;
 
 pub struct Mixture {
     format: Format,
@@ -53,35 +54,7 @@ impl Mixture {
 
     /// What is added to each row.
     pub fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
-        let weights: Vec<[Vec<f32>; 3]> = self.weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
-        let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
-            w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()
-        };
-        let mut added = Vec::new();
-        for (x, logits) in x.chunks_exact(self.dim).zip(logits.chunks_exact(self.weights.len())) {
-            let square = x.iter().map(|x| (*x as f64).powi(2)).sum::<f64>() / self.dim as f64;
-            let scale = 1.0 / (square + 1e-5).sqrt();
-            let x: Vec<f64> = x.iter().zip(&self.factors).map(|(x, w)| *x as f64 * scale * *w as f64).collect();
-            let (own, last) = logits.split_at(self.count());
-            let all: f64 = own.iter().map(|l| (*l as f64).exp()).sum();
-            let mut shares: Vec<(usize, f64)> = own.iter().map(|l| (*l as f64).exp() / all).enumerate().collect();
-            shares.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
-            shares.truncate(self.chosen);
-            if self.normalize {
-                let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-                shares.iter_mut().for_each(|(_, share)| *share /= sum);
-            }
-            shares.extend(last.iter().map(|l| (self.count(), 1.0 / (1.0 + (-*l as f64).exp()))));
-            let mut y = vec![0.0; self.dim];
-            for (expert, share) in shares {
-                let [gate, up, down] = &weights[expert];
-                let (gate, up) = (product(gate, &x), product(up, &x));
-                let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-                y.iter_mut().zip(product(down, &h)).for_each(|(y, d)| *y += share * d);
-            }
-            added.extend(y);
-        }
-        added
+        exact_experts(&self.weights, &self.factors, self.count(), (self.chosen, self.normalize), x, logits)
     }
 }
 
