@@ -67,7 +67,7 @@ fn attention(isa: Isa, threads: usize) {
             let step = step(rows, context);
             let reps = if rows == 1 { 50 } else { 3 };
             let time = median(5, || {
-                cpu.run(&step, None, &mut |cpu| (0..reps).try_for_each(|_| cpu.attend(&mut out, &q, &kv, 0, a)))
+                cpu.run(&step, None, &mut |cpu| (0..reps).try_for_each(|_| cpu.attend(&mut out, &q, &kv, 0, a, None)))
                     .unwrap()
             });
             line += &format!("  {rows}x{context}: {:.1} us", time / reps as f64 * 1e6);

@@ -95,7 +95,7 @@ pub trait Backend: Send + Sized + 'static {
         after: After,
         rows: Rows,
     ) -> Result<()>;
-    /// `x += Σ factor · down(act(gate(norm(x))) · up(norm(x)))` over the experts of the greatest `logits` of each row, of
+    /// `x += Σ factor · down(act(gate(norm(x))) · up(norm(x)))`, biases added to each product, over the experts of the greatest `logits` of each row, of
     /// equals the first, and the shared expert. `h` is room for what is between the products: as many rows, `chosen`
     /// times the experts' width and that of the shared one wide. Weights of experts that no row chose are not read.
     fn experts(
@@ -120,7 +120,8 @@ pub trait Backend: Send + Sized + 'static {
         layer: usize,
         rope: &Rope<Self>,
     ) -> Result<()>;
-    /// `out[r] = softmax(scale · q[r] · Kᵀ) · V` over the visible rows of the row's sequence, head by head.
+    /// `out[r] = softmax(scale · q[r] · Kᵀ) · V` over the visible rows of the row's sequence, head by head. `sinks` has a score
+    /// for each query head that counts in the softmax and has no value: what it draws is lost.
     fn attend(
         &mut self,
         out: &mut Self::Buf,
@@ -128,6 +129,7 @@ pub trait Backend: Send + Sized + 'static {
         kv: &Self::Pages,
         layer: usize,
         attend: Attend,
+        sinks: Option<&Self::Buf>,
     ) -> Result<()>;
     /// Attention of encoders: every row sees all rows of its own sequence in this step; no cache, no rope. `qkv` rows
     /// are split as by [`rope_store`](Backend::rope_store); `window` must be `None`.

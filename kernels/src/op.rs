@@ -52,6 +52,8 @@ pub enum Act {
     Gelu,
     /// x · Φ(x), with the tanh approximation
     GeluTanh,
+    /// x · sigmoid(1.702 x), x at most 7; of a gate only. What it multiplies is held within ±7, then 1 is added.
+    Clamped,
 }
 
 /// What a product does with what it computed.
@@ -77,6 +79,10 @@ pub struct Experts<B: Backend> {
     pub shared: Option<(B::Weight, B::Weight)>,
     /// Of the gates.
     pub act: Act,
+    /// What is added to each expert's gates, then to its ups: one row for all experts, one after the other.
+    pub up_bias: Option<B::Buf>,
+    /// The same for down.
+    pub down_bias: Option<B::Buf>,
     /// Experts that a row goes through; at most [`MAX_TOP_K`](crate::MAX_TOP_K).
     pub chosen: usize,
     /// Whether the factors of a row's experts are made to sum to 1; else they are shares of all experts' softmax.

@@ -1,6 +1,6 @@
 //! Random numbers and weights, for tests here and (feature `testing`) of what is built on this crate.
 
-use crate::{Format, HostTensor};
+use crate::{Act, Format, HostTensor};
 use half::f16;
 
 /// SplitMix64: small, and the same everywhere.
@@ -73,18 +73,46 @@ impl Random {
     }
 }
 
-/// What experts must add to each row, in float64: RMS norm with `factors` and eps 1e-5, the greatest `chosen` of the first
-/// `count` experts' shares of the softmax, gates by SiLU; an expert past `count` is for every row, by its logit's sigmoid.
-/// `weights`: gate, up and down of each.
-pub fn exact_experts(
-    weights: &[[HostTensor<'_>; 3]],
-    factors: &[f32],
-    count: usize,
-    (chosen, normalize): (usize, bool),
-    x: &[f32],
-    logits: &[f32],
-) -> Vec<f64> {
+/// Experts by plain arithmetic.
+pub struct ExactExperts<'a> {
+    /// Gate, up and down of each; one past `count` is for every row, by its logit's sigmoid.
+    pub weights: &'a [[HostTensor<'static>; 3]],
+    /// Of the rows' norm, root mean square with an eps of 1e-5.
+    pub factors: &'a [f32],
+    /// Experts of which the greatest `chosen` are taken.
+    pub count: usize,
+    /// How many.
+    pub chosen: usize,
+    /// Whether their shares of the softmax are made to sum to 1.
+    pub normalize: bool,
+    /// Of the gates: `Silu` or `Clamped`.
+    pub act: Act,
+    /// Of gates and ups, and of downs, of all of `count`.
+    pub biases: &'a [Option<Vec<f32>>; 2],
+}
+
+impl ExactExperts<'_> {
+    /// What they add to each row, in float64.
+    pub fn added(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+        exact_experts(self, x, logits)
+    }
+
+    /// act(gate) · up
+    fn gated(&self, gate: f64, up: f64) -> f64 {
+        match self.act {
+            Act::Clamped => {
+                let gate = gate.min(7.0);
+                gate / (1.0 + (-1.702 * gate).exp()) * (up.clamp(-7.0, 7.0) + 1.0)
+            }
+            _ => gate / (1.0 + (-gate).exp()) * up,
+        }
+    }
+}
+
+fn exact_experts(e: &ExactExperts<'_>, x: &[f32], logits: &[f32]) -> Vec<f64> {
+    let ExactExperts { factors, count, chosen, normalize, .. } = *e;
     let dim = factors.len();
+    let weights = e.weights;
     let weights: Vec<[Vec<f32>; 3]> = weights.iter().map(|w| w.each_ref().map(HostTensor::to_f32)).collect();
     let product = |w: &[f32], x: &[f64]| -> Vec<f64> {
         w.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| *w as f64 * x).sum()).collect()
@@ -107,9 +135,18 @@ pub fn exact_experts(
         let mut y = vec![0.0; dim];
         for (expert, share) in shares {
             let [gate, up, down] = &weights[expert];
-            let (gate, up) = (product(gate, &x), product(up, &x));
-            let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-            y.iter_mut().zip(product(down, &h)).for_each(|(y, d)| *y += share * d);
+            let biased = |mut y: Vec<f64>, which: usize, place: usize| {
+                if let Some(bias) = e.biases[which].as_ref().filter(|_| expert < count) {
+                    y.iter_mut().zip(&bias[place..]).for_each(|(y, b)| *y += f64::from(*b));
+                }
+                y
+            };
+            let hidden = gate.len() / dim;
+            let gate = biased(product(gate, &x), 0, 2 * expert * hidden);
+            let up = biased(product(up, &x), 0, (2 * expert + 1) * hidden);
+            let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| e.gated(*g, *u)).collect();
+            let down = biased(product(down, &h), 1, expert * dim);
+            y.iter_mut().zip(down).for_each(|(y, d)| *y += share * d);
         }
         added.extend(y);
     }

@@ -120,7 +120,10 @@ impl Backend for Trace {
     ) -> Result<()> {
         let count = e.up.len();
         let of = |up: &String, down: &String| format!("{down} * Glu({:?}) {up}", e.act);
-        let last = |all: &[String]| all.last().cloned().unwrap_or_default();
+        let last = |all: &[String], bias: &Option<TraceBuf>| {
+            let bias = bias.as_ref().map_or(String::new(), |bias| format!(" + of {}", bias.name));
+            all.last().cloned().unwrap_or_default() + &bias
+        };
         let factors = if e.normalize { "factors sum to 1" } else { "shares of softmax" };
         let norm = norm.map_or(String::new(), |norm| format!("{} of ", Self::norm(norm)));
         let shared = e.shared.as_ref().map_or(String::new(), |(up, down)| format!(", shared {}", of(up, down)));
@@ -129,7 +132,7 @@ impl Backend for Trace {
             x.name,
             e.chosen,
             logits.name,
-            of(&last(&e.up), &last(&e.down)),
+            of(&last(&e.up, &e.up_bias), &last(&e.down, &e.down_bias)),
             h.name
         ));
         Ok(())
@@ -164,8 +167,17 @@ impl Backend for Trace {
         Ok(())
     }
 
-    fn attend(&mut self, out: &mut TraceBuf, q: &TraceBuf, _kv: &PageLayout, layer: usize, a: Attend) -> Result<()> {
-        self.lines.push(format!("attend layer {layer}: {} from {} {}", out.name, q.name, options(a)));
+    fn attend(
+        &mut self,
+        out: &mut TraceBuf,
+        q: &TraceBuf,
+        _kv: &PageLayout,
+        layer: usize,
+        a: Attend,
+        sinks: Option<&TraceBuf>,
+    ) -> Result<()> {
+        let sinks = sinks.map_or(String::new(), |sinks| format!(" sinks {}", sinks.name));
+        self.lines.push(format!("attend layer {layer}: {} from {} {}{sinks}", out.name, q.name, options(a)));
         Ok(())
     }
 
@@ -222,7 +234,7 @@ mod tests {
     #[test]
     fn every_operation_is_written_down() {
         let mut trace = Trace::default();
-        let mut bufs = (0..8).map(|_| trace.buf(2, 4, Precision::Full).unwrap());
+        let mut bufs = (0..9).map(|_| trace.buf(2, 4, Precision::Full).unwrap());
         let mut next = || bufs.next().unwrap();
         let norm = |weight, bias| Norm::<Trace> { kind: NormKind::Rms, weight, bias, eps: 1e-6 };
         let (mut x, mut y, plain) = (next(), next(), norm(next(), Some(next())));
@@ -239,14 +251,16 @@ mod tests {
         let weights = |name: &str| vec!["other".to_string(), name.to_string()];
         let shared = Some(("both".to_string(), "back".to_string()));
         let (up, down) = (weights("up"), weights("down"));
-        let experts = Experts { up, down, shared, act: crate::Act::Silu, chosen: 1, normalize: true };
+        let (up_bias, down_bias) = (Some(next()), None);
+        let act = crate::Act::Silu;
+        let experts = Experts { up, down, shared, act, up_bias, down_bias, chosen: 1, normalize: true };
         trace
             .run(&Step::default(), Some(1), &mut |t| {
                 t.embed(&mut x, &table, 2.0, Some(&y))?;
                 t.norm(&mut y, &x, &plain, After::Add)?;
                 t.experts(&mut x, &mut h, Some(&plain), &y, &experts)?;
                 t.rope_store(&mut y, &x, &mut kv, 0, &rope)?;
-                t.attend(&mut y, &x, &kv, 0, a)?;
+                t.attend(&mut y, &x, &kv, 0, a, Some(&plain.weight))?;
                 t.attend_all(&mut y, &x, Attend { window: None, softcap: None, ..a })?;
                 t.softcap(&mut y, 30.0)?;
                 t.pick(&y)
@@ -260,9 +274,9 @@ mod tests {
 run 0 rows, 0 logits
 embed b0[2x4] = 2 * table or a row of b1[2x4]
 norm b1[2x4] Add Rms norm b2[2x4] + bias eps 1e-6 of b0[2x4]
-experts b0[2x4] Add 1 of 2 by b1[2x4], factors sum to 1, the last down * Glu(Silu) up, shared back * Glu(Silu) both * Rms norm b2[2x4] + bias eps 1e-6 of it, through b7[2x4]
+experts b0[2x4] Add 1 of 2 by b1[2x4], factors sum to 1, the last down * Glu(Silu) up + of b8[2x4], shared back * Glu(Silu) both * Rms norm b2[2x4] + bias eps 1e-6 of it, through b7[2x4]
 rope_store layer 0: b1[2x4] from b0[2x4], 2|1|1 heads of 4, 2 turn Halves by b6[2x4] from 0 factor 1, q whole by Rms norm b4[2x4] eps 1e-6, k whole by Rms norm b5[2x4] eps 1e-6
-attend layer 0: b1[2x4] from b0[2x4] scale 0.5 window 8 softcap 50
+attend layer 0: b1[2x4] from b0[2x4] scale 0.5 window 8 softcap 50 sinks b2[2x4]
 attend_all b1[2x4] from b0[2x4], 2|1|1 heads of 4, scale 0.5 window all
 softcap b1[2x4] at 30, logits rows
 pick from b1[2x4]

@@ -272,8 +272,16 @@ fn widths_that_kernels_do_not_take_are_refused() {
     for (dim, hidden, word) in [(16, 20, "multiple of 8"), (50_000, 8, "50000 inputs")] {
         let up = cuda.weight(&[tensor(hidden, dim), tensor(hidden, dim)]).unwrap();
         let down = cuda.weight(&[tensor(dim, hidden)]).unwrap();
-        let experts =
-            Experts { up: vec![up], down: vec![down], shared: None, act: Act::Silu, chosen: 1, normalize: true };
+        let experts = Experts {
+            up: vec![up],
+            down: vec![down],
+            shared: None,
+            act: Act::Silu,
+            up_bias: None,
+            down_bias: None,
+            chosen: 1,
+            normalize: true,
+        };
         let Err(Error::Unsupported(why)) = cuda.mixture(experts) else { panic!("{hidden} x {dim} is taken") };
         assert!(why.contains(word) && why.contains("--device cpu"), "{why}");
     }

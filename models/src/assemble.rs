@@ -146,7 +146,9 @@ impl<B: Backend> Assembler<'_, B> {
             },
             Mlp::Sparse { router, up, down, shared } => {
                 let e = self.spec.experts.unwrap_or_default();
-                let experts = Experts { up, down, shared, act, chosen: e.chosen, normalize: e.normalize };
+                let (chosen, normalize) = (e.chosen, e.normalize);
+                let (up_bias, down_bias) = (None, None);
+                let experts = Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize };
                 decoder::Mlp::Sparse {
                     router: Linear { weight: router, bias: None },
                     experts: self.backend.mixture(experts)?,

@@ -104,7 +104,16 @@ fn experts<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale)
         let layer = |_| {
             let up = (0..count).map(|_| cuda.weight(&[wide.clone(), wide.clone()])).collect::<Result<_>>()?;
             let down = (0..count).map(|_| cuda.weight(std::slice::from_ref(&tall))).collect::<Result<_>>()?;
-            cuda.mixture(Experts { up, down, shared: None, act: Act::Silu, chosen, normalize: true })
+            cuda.mixture(Experts {
+                up,
+                down,
+                shared: None,
+                act: Act::Silu,
+                up_bias: None,
+                down_bias: None,
+                chosen,
+                normalize: true,
+            })
         };
         let layers = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
         let bytes = Cuda::<D>::weight_bytes(format, 2 * hidden, dim) + Cuda::<D>::weight_bytes(format, dim, hidden);
@@ -163,7 +172,7 @@ fn attention<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scal
                 let some = if rows > 1 { layers.min(4) } else { layers };
                 let program = (rows == 1).then_some(1);
                 let seconds = timed(&mut cuda, &step(rows, context), program, 9, &mut |cuda| {
-                    (0..some).try_for_each(|layer| cuda.attend(&mut out, &q, &kv, layer, a))
+                    (0..some).try_for_each(|layer| cuda.attend(&mut out, &q, &kv, layer, a, None))
                 })? / some as f64;
                 let what = format!("attention {format:?}, {rows} rows of {heads} heads, context {context}");
                 if rows == 1 {

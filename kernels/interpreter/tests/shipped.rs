@@ -224,7 +224,7 @@ fn attention<B: Backend>(b: &mut B, results: &mut Results) {
             }
             b.run(&step, None, &mut |b| {
                 b.rope_store(&mut q, &qkv, &mut kv, 1, &rope)?;
-                b.attend(&mut out, &q, &kv, 1, attend)
+                b.attend(&mut out, &q, &kv, 1, attend, None)
             })
             .unwrap();
             let limit = if format == KvFormat::Q8 { 2e-2 } else { 4e-3 };

@@ -113,7 +113,34 @@ pub unsafe fn act<L: Lanes>(act: Act, x: L::F) -> L::F {
                 let half = L::mul(L::splat(0.5), x);
                 L::fma(half, erf::<L>(L::mul(x, L::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
             }
+            Act::Clamped => {
+                let x = L::min(L::splat(CLAMP), x);
+                L::mul(x, sigmoid::<L>(L::mul(L::splat(1.702), x)))
+            }
         }
+    }
+}
+
+/// Where [`Act::Clamped`] holds a gate and what it multiplies.
+const CLAMP: f32 = 7.0;
+
+/// `act(gate) · up`
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn gated<L: Lanes>(kind: Act, gate: L::F, up: L::F) -> L::F {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let gate = act::<L>(kind, gate);
+        let up = match kind {
+            Act::Clamped => {
+                let within = L::max(L::splat(-CLAMP), L::min(L::splat(CLAMP), up));
+                L::add(within, L::splat(1.0))
+            }
+            _ => up,
+        };
+        L::mul(gate, up)
     }
 }
 
@@ -189,7 +216,7 @@ mod tests {
             let x: [f32; LANES] = std::array::from_fn(|i| (step * LANES + i) as f32 * 0.01 - 96.0);
             // SAFETY: scalar code runs everywhere.
             let run = |isa: Isa, a| unsafe { isa.run(Apply(&x, a)) };
-            for a in [None, Some(Act::Silu), Some(Act::Gelu), Some(Act::GeluTanh)] {
+            for a in [None, Some(Act::Silu), Some(Act::Gelu), Some(Act::GeluTanh), Some(Act::Clamped)] {
                 let expected = run(Isa::Scalar, a);
                 for isa in Isa::available() {
                     assert_eq!(run(isa, a), expected, "{} {a:?}", isa.name());
@@ -201,6 +228,10 @@ mod tests {
                         None => (x64.exp(), x64.exp()),
                         Some(Act::Silu) => (x64 / (1.0 + (-x64).exp()), x64.abs().max(1.0)),
                         Some(Act::Gelu) => (0.5 * x64 * (1.0 + erf64(x64 / 2f64.sqrt())), x64.abs().max(1.0)),
+                        Some(Act::Clamped) => {
+                            let x = x64.min(7.0);
+                            (x / (1.0 + (-1.702 * x).exp()), x64.abs().max(1.0))
+                        }
                         Some(Act::GeluTanh) => {
                             let u = (2.0 / std::f64::consts::PI).sqrt() * (x64 + 0.044715 * x64.powi(3));
                             (0.5 * x64 * (1.0 + u.tanh()), x64.abs().max(1.0))

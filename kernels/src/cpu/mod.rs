@@ -289,6 +289,8 @@ impl Backend for Cpu {
         );
         assert!(e.down.iter().all(|down| down.cols == hidden), "experts are of one width");
         assert!(shared.is_none_or(|(up, down)| fits(up, down)), "the shared expert is whole");
+        let bias = |bias: &Option<Buf>, each: usize| bias.as_ref().is_none_or(|b| b.data.len() == count * each);
+        assert!(bias(&e.up_bias, 2 * hidden) && bias(&e.down_bias, x.cols), "experts' biases fit");
         assert!(logits.cols == count + usize::from(shared.is_some()), "each expert has a logit");
         assert!(norm.is_none_or(|n| n.weight.data.len() == x.cols) && h.cols == width, "experts' buffers fit");
         assert!([&*x, &*h, logits].iter().all(|buf| buf.data.len() >= rows * buf.cols), "rows fit the buffers");
@@ -304,6 +306,7 @@ impl Backend for Cpu {
             chosen: e.chosen,
             normalize: e.normalize,
             act: e.act,
+            biases: [&e.up_bias, &e.down_bias].map(|bias| bias.as_ref().map(|bias| &bias.data[..])),
         };
         let Cpu { isa, pool, panel, scratch, choices, .. } = self;
         let mut machine = linear::experts::Machine { pool, isa: *isa, panel, scratch };
@@ -355,16 +358,25 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn attend(&mut self, out: &mut Buf, q: &Buf, kv: &Pages, layer: usize, a: Attend) -> Result<()> {
+    fn attend(
+        &mut self,
+        out: &mut Buf,
+        q: &Buf,
+        kv: &Pages,
+        layer: usize,
+        a: Attend,
+        sinks: Option<&Buf>,
+    ) -> Result<()> {
         let layout = &kv.0.layout;
         assert!(layout.kv_heads == a.kv_heads && layout.head_dim == a.head_dim && layer < layout.layers);
         assert!(a.heads.is_multiple_of(a.kv_heads) && q.cols == a.heads * a.head_dim && out.cols == q.cols);
         assert!(out.data.len() >= self.step.rows.len() * out.cols, "rows fit the buffers");
+        assert!(sinks.is_none_or(|sinks| sinks.data.len() == a.heads), "each head has a sink");
         sees(&self.step)?;
         assert!(self.pages <= layout.pages, "a step's pages lie in the pool");
         let view = kv.0.view();
-        let room = &mut self.attend;
-        attend::attend(&mut self.pool, self.isa, room, &mut out.data, &q.data, q.cols, view, layer, &self.step, a);
+        let queries = attend::Queries { q: &q.data, stride: q.cols, sinks: sinks.map(|sinks| &sinks.data[..]) };
+        attend::attend(&mut self.pool, self.isa, &mut self.attend, &mut out.data, queries, view, layer, &self.step, a);
         Ok(())
     }
 

@@ -199,7 +199,7 @@ fn steps_that_are_not_whole_are_refused() {
     let mut bad = |change: &dyn Fn(&mut Step), word: &str| {
         let mut step = step(3);
         change(&mut step);
-        let error = cpu.run(&step, None, &mut |cpu| cpu.attend(&mut out, &q, &kv, 0, a)).unwrap_err().to_string();
+        let error = cpu.run(&step, None, &mut |cpu| cpu.attend(&mut out, &q, &kv, 0, a, None)).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     bad(&|s| s.rows[1].sequence = 4, "sequence");

@@ -94,6 +94,7 @@ pub fn after_code(after: After) -> u32 {
         Act::Silu => 0,
         Act::Gelu => 1 << 8,
         Act::GeluTanh => 2 << 8,
+        Act::Clamped => 3 << 8,
     };
     match after {
         After::Store => 0,

@@ -359,7 +359,18 @@ impl<D: Driver> Backend for Cuda<D> {
         self.launch_rope_store(q, qkv, kv, layer, rope)
     }
 
-    fn attend(&mut self, out: &mut Buf, q: &Buf, kv: &Pages, layer: usize, attend: Attend) -> Result<()> {
+    fn attend(
+        &mut self,
+        out: &mut Buf,
+        q: &Buf,
+        kv: &Pages,
+        layer: usize,
+        attend: Attend,
+        sinks: Option<&Buf>,
+    ) -> Result<()> {
+        if sinks.is_some() {
+            return Err(Error::Unsupported("attention with sinks".into()));
+        }
         self.launch_attend(out, q, kv, layer, attend)
     }
 

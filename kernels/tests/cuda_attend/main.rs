@@ -194,7 +194,7 @@ fn found<B: Backend>(backend: &mut B, case: &Case, numbers: &Numbers, times: usi
     backend.write(&mut q, &numbers.q).unwrap();
     let run = |_| {
         backend.write(&mut out, &vec![BEFORE; (rows.max(8) + 1) * cols]).unwrap();
-        backend.run(&numbers.step, Some(3), &mut |b| b.attend(&mut out, &q, &pages, LAYER, a)).unwrap();
+        backend.run(&numbers.step, Some(3), &mut |b| b.attend(&mut out, &q, &pages, LAYER, a, None)).unwrap();
         backend.read(&out, rows.max(8) + 1).unwrap().to_vec()
     };
     (0..times).map(run).collect()

@@ -1,7 +1,7 @@
 //! Experts for tests: their numbers, what they must add to rows, and running them on a machine.
 
 use nano_kernels::cuda::{Cuda, Driver, Sizes};
-use nano_kernels::testing::{Random, exact_experts};
+use nano_kernels::testing::{ExactExperts, Random};
 use nano_kernels::{
     Act, Backend, Experts, Format, HostTensor, NO_SLOT, Norm, NormKind, Precision, Row, SequenceRows, Step,
 };
@@ -23,6 +23,9 @@ pub struct Mixture {
     /// (Gate, up, down) of each expert; the shared one's last.
     pub weights: Vec<[HostTensor<'static>; 3]>,
     pub factors: Vec<f32>,
+    pub act: Act,
+    /// Of gates and ups, and of downs.
+    pub biases: [Option<Vec<f32>>; 2],
 }
 
 impl Mixture {
@@ -44,7 +47,8 @@ impl Mixture {
             [tensor(gate, *width, dim), tensor(up, *width, dim), tensor(down, dim, *width)]
         });
         let weights = weights.collect();
-        Mixture { dim, hidden, shared, chosen: 2, normalize: true, weights, factors: random.floats(dim) }
+        let (act, biases, factors) = (Act::Silu, [None, None], random.floats(dim));
+        Mixture { dim, hidden, shared, chosen: 2, normalize: true, weights, factors, act, biases }
     }
 
     /// All of one format, as small as its blocks allow.
@@ -78,8 +82,15 @@ impl Mixture {
         let mut up: Vec<_> = self.weights.iter().map(|w| cuda.weight(&w[..2]).unwrap()).collect();
         let mut down: Vec<_> = self.weights.iter().map(|w| cuda.weight(&w[2..]).unwrap()).collect();
         let shared = self.shared.map(|_| (up.pop().unwrap(), down.pop().unwrap()));
-        let Mixture { chosen, normalize, .. } = *self;
-        let experts = Experts { up, down, shared, act: Act::Silu, chosen, normalize };
+        let Mixture { chosen, normalize, act, .. } = *self;
+        let [up_bias, down_bias] = self.biases.each_ref().map(|bias| {
+            bias.as_ref().map(|bias| {
+                let mut buf = cuda.buf(1, bias.len(), Precision::Full).unwrap();
+                cuda.write(&mut buf, bias).unwrap();
+                buf
+            })
+        });
+        let experts = Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize };
         let mixture = cuda.mixture(experts).unwrap();
         let mut weight = cuda.buf(1, self.dim, Precision::Full).unwrap();
         cuda.write(&mut weight, &self.factors).unwrap();
@@ -111,7 +122,8 @@ impl Mixture {
 
     /// What must be added to each row.
     pub fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
-        exact_experts(&self.weights, &self.factors, self.count(), (self.chosen, self.normalize), x, logits)
+        let Mixture { ref weights, ref factors, chosen, normalize, act, ref biases, .. } = *self;
+        ExactExperts { weights, factors, count: self.count(), chosen, normalize, act, biases }.added(x, logits)
     }
 }
 

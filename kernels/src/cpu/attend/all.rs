@@ -4,7 +4,7 @@
 use super::super::kv::{Pages, Shared};
 use super::super::lanes::{Isa, Job, Lanes};
 use super::super::pool::Pool;
-use super::Room;
+use super::{Queries, Room};
 use crate::{Attend, KvFormat, PAGE_ROWS, PageLayout, Result, Row, SequenceRows, Step};
 
 /// Standing room of the operation.
@@ -83,7 +83,8 @@ pub fn attend_all(
             }
         }
     });
-    super::attend(pool, isa, room, out, qkv, width, pages.view(), 0, &encoder.step, a);
+    let queries = Queries { q: qkv, stride: width, sinks: None };
+    super::attend(pool, isa, room, out, queries, pages.view(), 0, &encoder.step, a);
     Ok(())
 }
 

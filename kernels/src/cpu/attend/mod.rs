@@ -4,13 +4,15 @@
 //! the rows beside it nor on how a prompt was cut into steps. For one query and chunk: scores (d in order), the
 //! greatest m of the visible ones, p = e^(s − m), l = Σ p (row i adds to lane i mod 16, then over lanes), o = Σ p·v
 //! (rows in order). Chunks are merged in order: with n = max(m, m'), a = e^(m − n), b = e^(m' − n):
-//! l = fma(l', b, l·a), o = fma(o', b, o·a). The output is o / l.
+//! l = fma(l', b, l·a), o = fma(o', b, o·a). The output is o / l; with a sink s
+//! and n = max(m, s), e^(m − n) / (l·e^(m − n) + e^(s − n)) times o.
 
 pub mod all;
 mod chunk;
 
 use super::kv::{Element, F16, F32, Q8, View};
 use super::lanes::{Isa, Job, LANES, Lanes};
+use super::math::exp;
 use super::pool::Pool;
 use crate::{Attend, KvFormat, Step};
 use chunk::merge;
@@ -42,15 +44,23 @@ pub struct Room {
     partials: Vec<f32>,
 }
 
-/// The operation, over all rows of the step. Row r's queries start at `q[r · stride]`.
+/// What asks: row r's queries start at `q[r · stride]`.
+#[derive(Clone, Copy)]
+pub struct Queries<'a> {
+    pub q: &'a [f32],
+    pub stride: usize,
+    /// A score for each head that has no value.
+    pub sinks: Option<&'a [f32]>,
+}
+
+/// The operation, over all rows of the step.
 #[allow(clippy::too_many_arguments)]
 pub fn attend(
     pool: &mut Pool,
     isa: Isa,
     room: &mut Room,
     out: &mut [f32],
-    q: &[f32],
-    stride: usize,
+    queries: Queries<'_>,
     view: View<'_>,
     layer: usize,
     step: &Step,
@@ -59,7 +69,6 @@ pub fn attend(
     let group = a.heads / a.kv_heads;
     let state = 2 + view.geometry.width;
     let tile = (QUERIES / group).clamp(1, 8);
-    let queries = tile * group;
 
     // Tiles of rows; where they are few, chunks are tasks of their own.
     room.tasks.clear();
@@ -87,7 +96,7 @@ pub fn attend(
         row += rows;
     }
     room.partials.resize(room.partials.len().max(partials * state), 0.0);
-    let own = queries * (CHUNK + 2 * state);
+    let own = tile * group * (CHUNK + 2 * state);
     room.threads.resize_with(room.threads.len().max(pool.threads()), Vec::new);
     for thread in &mut room.threads {
         thread.resize(thread.len().max(own), 0.0);
@@ -98,7 +107,7 @@ pub fn attend(
     let tasks = &room.tasks;
     let job = |task: Task, thread: usize, merge: bool| {
         let shared = &shared;
-        Run { task, thread, shared, q, stride, view, layer, step, a, merge, tasks }
+        Run { task, thread, shared, queries, view, layer, step, a, merge, tasks }
     };
     // SAFETY: the set is available; tasks write disjoint outputs and partial results, threads their own room.
     pool.run(tasks.len(), |i, thread| unsafe { isa.run(job(tasks[i], thread, false)) });
@@ -128,8 +137,7 @@ struct Run<'a> {
     task: Task,
     thread: usize,
     shared: &'a Shared,
-    q: &'a [f32],
-    stride: usize,
+    queries: Queries<'a>,
     view: View<'a>,
     layer: usize,
     step: &'a Step,
@@ -164,8 +172,8 @@ impl Run<'_> {
     #[inline(always)]
     fn query(&self, i: usize) -> (usize, *const f32) {
         let (row, head) = (self.task.row + i / self.group(), self.task.head * self.group() + i % self.group());
-        let at = row * self.stride + head * self.a.head_dim;
-        (row, self.q[at..at + self.a.head_dim].as_ptr())
+        let at = row * self.queries.stride + head * self.a.head_dim;
+        (row, self.queries.q[at..at + self.a.head_dim].as_ptr())
     }
 
     /// The rows of the cache that a row of the step sees.
@@ -237,8 +245,11 @@ impl Run<'_> {
             unsafe {
                 let out = self.shared.out.add((row * self.a.heads + head) * head_dim);
                 let running = running.add(i * (2 + width));
-                let sum = *running.add(1);
-                let inverse = L::splat(if sum > 0.0 || sum.is_nan() { 1.0 / sum } else { 0.0 });
+                let (most, sum) = (*running, *running.add(1));
+                let inverse = match self.queries.sinks {
+                    Some(sinks) => drained::<L>(most, sum, sinks[head]),
+                    None => L::splat(if sum > 0.0 || sum.is_nan() { 1.0 / sum } else { 0.0 }),
+                };
                 for d in (0..width).step_by(LANES) {
                     let mut y = [0.0; LANES];
                     L::store(y.as_mut_ptr(), L::mul(L::load(running.add(2 + d)), inverse));
@@ -246,5 +257,20 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+/// The factor on what was seen, whose greatest score was `most` and whose weights sum to `sum`, beside a sink.
+#[inline(always)]
+unsafe fn drained<L: Lanes>(most: f32, sum: f32, sink: f32) -> L::F {
+    // SAFETY: as the caller's.
+    unsafe {
+        if sum == 0.0 {
+            return L::splat(0.0);
+        }
+        let greatest = most.max(sink);
+        let e = |s: f32| exp::<L>(L::sub(L::splat(s), L::splat(greatest)));
+        let seen = e(most);
+        L::div(seen, L::fma(L::splat(sum), seen, e(sink)))
     }
 }

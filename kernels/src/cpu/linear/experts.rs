@@ -3,7 +3,7 @@
 //!
 //! The definition, per row: its experts are those of the greatest logits, of equals the first ones. An expert's factor is
 //! exp(logit − greatest) over the sum of these, in order, of all logits or of the chosen ones, greatest first. Then
-//! `x = fma(factor, down, x)` for the row's experts in order of their numbers, last for the shared one, whose factor is
+//! `x = fma(factor, down + bias, x)` for the row's experts in order of their numbers, last for the shared one, whose factor is
 //! 1 / (1 + exp(−logit)). Products are those of `linear`.
 
 use super::panel::{Fill, Panel, TILE_ROWS, View};
@@ -38,6 +38,8 @@ pub struct Mixture<'a> {
     pub normalize: bool,
     /// The gates' activation.
     pub act: Act,
+    /// Of gates and ups, and of downs, for all experts one after the other.
+    pub biases: [Option<&'a [f32]>; 2],
 }
 
 /// A row that goes through an expert.
@@ -98,7 +100,7 @@ pub fn experts(machine: &mut Machine<'_>, room: &mut Room, m: Mixture<'_>) {
         choose(isa, row, &m.logits[row * width..][..count], m.normalize, into);
     });
     room.own.sort();
-    let group = Group { up: m.up, down: m.down, act: m.act };
+    let group = Group { up: m.up, down: m.down, act: m.act, biases: m.biases };
     group.up(machine, &room.own, m.x, m.norm, own);
     if let Some((up, down)) = m.shared {
         // It reads what the others have not added to yet.
@@ -109,7 +111,8 @@ pub fn experts(machine: &mut Machine<'_>, room: &mut Room, m: Mixture<'_>) {
             *choice = Choice { expert: 0, row: row as u32, place: 0, factor: 1.0 / (1.0 + e[0]) };
         }
         room.shared.sort();
-        let alone = Group { up: std::slice::from_ref(up), down: std::slice::from_ref(down), act: m.act };
+        let alone =
+            Group { up: std::slice::from_ref(up), down: std::slice::from_ref(down), act: m.act, biases: [None; 2] };
         alone.up(machine, &room.shared, m.x, m.norm, shared);
         group.down(machine, &room.own, own, m.x);
         alone.down(machine, &room.shared, shared, m.x);
@@ -193,6 +196,7 @@ struct Group<'a> {
     up: &'a [Weight],
     down: &'a [Weight],
     act: Act,
+    biases: [Option<&'a [f32]>; 2],
 }
 
 impl Group<'_> {
@@ -214,7 +218,7 @@ impl Group<'_> {
                     part: &parts[0],
                     gated: Some(&parts[1]),
                     block: n % blocks,
-                    bias: None,
+                    bias: self.biases[0].map(|bias| &bias[run.expert * 2 * hidden..][..2 * hidden]),
                     first: 0,
                     out: &out.after(run.first * hidden),
                     outs: hidden,
@@ -244,7 +248,7 @@ impl Group<'_> {
                     part: &self.down[run.expert].parts[0],
                     gated: None,
                     block,
-                    bias: None,
+                    bias: self.biases[1].map(|bias| &bias[run.expert * dim..][..dim]),
                     first: 0,
                     out: &out,
                     outs: dim,

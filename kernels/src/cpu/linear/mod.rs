@@ -19,7 +19,7 @@ use super::lanes::{GROUP, Isa, Job, LANES, LINE, Lanes};
 use super::pack::Packed;
 use super::pool::Pool;
 use super::{math, norm};
-use crate::{Act, After};
+use crate::After;
 use panel::{Fill, View};
 use sweep::{Spread, dot, spread, sweep};
 
@@ -268,18 +268,12 @@ impl Block<'_> {
                 (After::Store, _) => y,
                 (After::Add, _) => L::add(load_some::<L>(out, valid), y),
                 (After::Act(act), _) => math::act::<L>(act, y),
-                (After::Glu(act), Some(up)) => gate::<L>(act, y, biased(up, self.outs + from)),
+                (After::Glu(act), Some(up)) => math::gated::<L>(act, y, biased(up, self.outs + from)),
                 (After::Glu(_), None) => y,
             };
             store_some::<L>(out, y, valid);
         }
     }
-}
-
-#[inline(always)]
-unsafe fn gate<L: Lanes>(act: Act, gate: L::F, up: L::F) -> L::F {
-    // SAFETY: as the caller's.
-    unsafe { L::mul(math::act::<L>(act, gate), up) }
 }
 
 #[inline(always)]

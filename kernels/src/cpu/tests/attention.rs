@@ -12,6 +12,8 @@ struct Case {
     /// Factors of the norms of q and k: of one head, or of all.
     norms: Option<(Vec<f32>, Vec<f32>)>,
     whole_norms: bool,
+    /// Of each head.
+    sinks: Option<Vec<f32>>,
 }
 
 const EPS: f32 = 1e-3;
@@ -19,7 +21,7 @@ const EPS: f32 = 1e-3;
 impl Case {
     fn new(random: &mut Random, a: Attend, rows: usize) -> Case {
         let qkv = random.floats(rows * (a.heads + 2 * a.kv_heads) * a.head_dim);
-        Case { a, pairing: Pairing::Halves, format: KvFormat::F32, qkv, norms: None, whole_norms: false }
+        Case { a, pairing: Pairing::Halves, format: KvFormat::F32, qkv, norms: None, whole_norms: false, sinks: None }
     }
 
     fn widths(&self) -> (usize, usize) {
@@ -63,6 +65,7 @@ fn attention(isa: Isa, threads: usize, sizes: &[usize], case: &Case) -> Vec<f32>
     let rope = case.rope(&mut cpu);
     // Pages in reverse order: a table that is not the identity.
     let table: Vec<u32> = (0..pages as u32).rev().collect();
+    let sinks = case.sinks.as_ref().map(|sinks| filled(&mut cpu, a.heads, sinks));
     let mut outputs = Vec::new();
     let mut from = 0;
     for &n in sizes {
@@ -82,7 +85,7 @@ fn attention(isa: Isa, threads: usize, sizes: &[usize], case: &Case) -> Vec<f32>
         let [mut q, mut out] = [0; 2].map(|_| cpu.buf(n, q_width, Precision::Half).unwrap());
         cpu.run(&step, None, &mut |cpu| {
             cpu.rope_store(&mut q, &x, &mut kv, 1, &rope)?;
-            cpu.attend(&mut out, &q, &kv, 1, a)
+            cpu.attend(&mut out, &q, &kv, 1, a, sinks.as_ref())
         })
         .unwrap();
         outputs.extend_from_slice(&out.data);
@@ -92,10 +95,11 @@ fn attention(isa: Isa, threads: usize, sizes: &[usize], case: &Case) -> Vec<f32>
 }
 
 /// softmax(scores) · V for one query, in double precision.
-fn weigh(scores: &[f64], values: impl Iterator<Item = Vec<f64>>, head_dim: usize) -> Vec<f64> {
-    let most = scores.iter().cloned().fold(f64::MIN, f64::max);
+fn weigh(scores: &[f64], sink: Option<f32>, values: impl Iterator<Item = Vec<f64>>, head_dim: usize) -> Vec<f64> {
+    let sink = sink.map_or(f64::NEG_INFINITY, f64::from);
+    let most = scores.iter().cloned().fold(sink, f64::max);
     let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
-    let sum: f64 = weights.iter().sum();
+    let sum: f64 = weights.iter().sum::<f64>() + (sink - most).exp();
     let mut o = vec![0.0; head_dim];
     for (v, w) in values.zip(&weights) {
         o.iter_mut().zip(v).for_each(|(o, v)| *o += w / sum * v);
@@ -146,7 +150,7 @@ fn exact_attention(case: &Case, rows: usize) -> Vec<f64> {
             let key = |i: usize| head(i, q_width, kv, a.kv_heads, norms.map(|n| &n.1));
             let scores: Vec<f64> = (first..=row).map(|i| score(&q, &key(i), a)).collect();
             let v = (first..=row).map(|i| values(i, q_width + (a.kv_heads + kv) * a.head_dim));
-            out.extend(weigh(&scores, v, a.head_dim));
+            out.extend(weigh(&scores, case.sinks.as_ref().map(|sinks| sinks[h]), v, a.head_dim));
         }
     }
     out
@@ -170,6 +174,10 @@ fn attention_is_near_the_exact_one_and_equal_however_it_is_fed() {
         if n >= 2 {
             case.norms = Some((random.floats(a.heads * a.head_dim), random.floats(a.kv_heads * a.head_dim)));
             case.whole_norms = n == 2;
+        }
+        if n != 1 {
+            // From far below every score to far above.
+            case.sinks = Some(random.floats(a.heads).iter().map(|s| 8.0 * s).collect());
         }
         let exact = exact_attention(&case, 600);
         for (format, limit) in [(KvFormat::F32, 1e-10), (KvFormat::F16, 1e-6), (KvFormat::Q8, 1e-3)] {
@@ -221,7 +229,12 @@ fn every_row_of_an_encoder_sees_all_rows_of_its_sequence() {
                 let kv = h / (heads / kv_heads);
                 let q = part(row, h);
                 let scores: Vec<f64> = (first..first + n).map(|i| score(&q, &part(i, heads + kv), a)).collect();
-                exact.extend(weigh(&scores, (first..first + n).map(|i| part(i, heads + kv_heads + kv)), head_dim));
+                exact.extend(weigh(
+                    &scores,
+                    None,
+                    (first..first + n).map(|i| part(i, heads + kv_heads + kv)),
+                    head_dim,
+                ));
             }
             first += n;
         }

@@ -1,7 +1,7 @@
 //! `experts`: against plain arithmetic, equal on every machine, and the same for a row alone.
 
 use super::*;
-use crate::testing::exact_experts;
+use crate::testing::ExactExperts;
 
 pub struct Mixture {
     format: Format,
@@ -13,6 +13,8 @@ pub struct Mixture {
     /// (Gate, up, down) of each expert; the shared one's last.
     pub weights: Vec<[HostTensor<'static>; 3]>,
     factors: Vec<f32>,
+    act: Act,
+    biases: [Option<Vec<f32>>; 2],
 }
 
 impl Mixture {
@@ -25,7 +27,16 @@ impl Mixture {
         };
         let weights = widths.iter().map(|w| [tensor(*w, dim), tensor(*w, dim), tensor(dim, *w)]).collect();
         let factors = random.floats(dim);
-        Mixture { format, dim, hidden, shared, chosen: 2, normalize: true, weights, factors }
+        let (act, biases) = (Act::Silu, [None, None]);
+        Mixture { format, dim, hidden, shared, chosen: 2, normalize: true, weights, factors, act, biases }
+    }
+
+    /// With biases, and gates that are clamped: the numbers are so large that some are.
+    fn clamped(mut self, random: &mut Random) -> Mixture {
+        self.act = Act::Clamped;
+        self.biases = [2 * self.hidden, self.dim]
+            .map(|each| Some(random.floats(self.count() * each).iter().map(|b| 5.0 * b).collect()));
+        self
     }
 
     fn count(&self) -> usize {
@@ -38,7 +49,10 @@ impl Mixture {
         let mut up: Vec<Weight> = self.weights.iter().map(|w| cpu.weight(&w[..2]).unwrap()).collect();
         let mut down: Vec<Weight> = self.weights.iter().map(|w| cpu.weight(&w[2..]).unwrap()).collect();
         let shared = self.shared.map(|_| (up.pop().unwrap(), down.pop().unwrap()));
-        let experts = Experts { up, down, shared, act: Act::Silu, chosen: self.chosen, normalize: self.normalize };
+        let bias = self.biases.each_ref().map(|bias| bias.as_ref().map(|bias| filled(&mut cpu, bias.len(), bias)));
+        let Mixture { act, chosen, normalize, .. } = *self;
+        let [up_bias, down_bias] = bias;
+        let experts = Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize };
         let width = self.chosen * self.hidden + self.shared.unwrap_or(0);
         let guarded = |values: &[f32], cols: usize| [values, &vec![GUARD; cols]].concat();
         let norm =
@@ -54,7 +68,8 @@ impl Mixture {
 
     /// What is added to each row.
     pub fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
-        exact_experts(&self.weights, &self.factors, self.count(), (self.chosen, self.normalize), x, logits)
+        let Mixture { ref weights, ref factors, chosen, normalize, act, ref biases, .. } = *self;
+        ExactExperts { weights, factors, count: self.count(), chosen, normalize, act, biases }.added(x, logits)
     }
 }
 
@@ -64,14 +79,20 @@ fn experts_are_near_the_exact_ones_and_equal_on_every_machine() {
     for (format, limit) in FORMATS {
         let quantized = format.block_len() > 1;
         let (hidden, other) = if quantized { (256, 512) } else { (24, 37) };
-        for (rows, count, chosen, shared, normalize) in [
+        for (n, (rows, count, chosen, shared, normalize)) in [
             (1, 5, 2, None, true),
             (2, 3, 3, Some(other), false),
             (9, 2, 1, None, false),
             (21, 7, 3, Some(other), true),
-        ] {
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let mut mixture = Mixture::new(&mut random, format, count, hidden, shared);
             (mixture.chosen, mixture.normalize) = (chosen, normalize);
+            if n % 3 == 0 {
+                mixture = mixture.clamped(&mut random);
+            }
             let (dim, width) = (mixture.dim, mixture.weights.len());
             let x = random.floats(rows * dim);
             // Small enough numbers that no single expert is all.

@@ -270,7 +270,7 @@ fn pages_go_through_the_shared_form_into_another_pool() {
             let step =
                 Step { rows: vec![row], sequences: vec![SequenceRows { pages: table.to_vec() }], ..Step::default() };
             let mut out = cpu.buf(1, 4 * head_dim, Precision::Half).unwrap();
-            cpu.run(&step, None, &mut |cpu| cpu.attend(&mut out, &q, kv, 2, a)).unwrap();
+            cpu.run(&step, None, &mut |cpu| cpu.attend(&mut out, &q, kv, 2, a, None)).unwrap();
             out.data
         };
         let expected = attend(&one, [0, 1, 2]);

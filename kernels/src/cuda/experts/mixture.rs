@@ -50,7 +50,10 @@ pub struct Parts {
 
 impl<D: Driver> Cuda<D> {
     pub(in super::super) fn new_mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
-        let Experts { up, down, shared, act, chosen, normalize } = experts;
+        let Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize } = experts;
+        if up_bias.is_some() || down_bias.is_some() || act == Act::Clamped {
+            return Err(unsupported("experts with biases".to_string()));
+        }
         let count = up.len();
         assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
         assert!(down.len() == count, "experts are whole");
