@@ -180,14 +180,16 @@ fn the_plan_counts_the_room() {
         let [few, many] = [100, 900].map(|rows| {
             let quantization = Some(Quantization::F16);
             let options = LoadOptions { quantization, head: None, rows, logits_rows: 8, threads: 1 };
-            let mut cuda = Cuda::new(emulator(80, 0), Sizes { rows, logits: 8, pages: 1 }).unwrap();
+            // Every piece is a slab of its own here.
+            let machine = Interpreter::new(87).unwrap();
+            let mut cuda = Cuda::new(machine, Sizes { rows, logits: 8, pages: 1 }).unwrap();
             let before = cuda.device_bytes();
             let decoder = Decoder::load(&*checkpoint, &mut cuda, &spec, &options, &mut |_| ()).unwrap();
             // The first step takes what products need.
             cuda.run(&Step::default(), None, &mut |_| Ok(())).unwrap();
             drop(decoder);
             let layout = spec.page_layout(1, KvFormat::F16);
-            let plan = plan::<Cuda<Emulator>>(&*checkpoint, &spec, &options, layout).unwrap();
+            let plan = plan::<Cuda<Interpreter>>(&*checkpoint, &spec, &options, layout).unwrap();
             [(cuda.device_bytes() - before) as f64, plan.workspace_bytes as f64]
         });
         let [taken, planned] = [many[0] - few[0], many[1] - few[1]];
