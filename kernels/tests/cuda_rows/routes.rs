@@ -29,8 +29,8 @@ impl Found {
             let bytes = hand.download(at, 4 * n);
             bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
+        let [sorted_rows, sorted_experts, places] = [at[0], at[1], at[2]].map(|at| words(at, choices));
         let runs = words(at[3], 3 * runs).chunks_exact(3).map(|run| [run[0], run[1], run[2]]).collect();
-        let [sorted_rows, sorted_experts, places] = [0, 1, 2].map(|i| words(at[i], choices));
         Found { sorted_rows, sorted_experts, places, runs }
     }
 
