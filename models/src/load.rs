@@ -167,10 +167,7 @@ impl<'a, B: Backend> Loader<'a, B> {
     fn block(&mut self, layer: usize) -> Result<Block<B>> {
         let attend_norm = self.norm(Role::AttendNorm, layer)?;
         let [q_norm, k_norm] = [self.head_norm(Role::QNorm, layer)?, self.head_norm(Role::KNorm, layer)?];
-        let sinks = match names::has(self.spec.arch.names, Role::Sinks) {
-            true => self.vector(Role::Sinks, layer, "weight", true)?,
-            false => None,
-        };
+        let sinks = self.vector(Role::Sinks, layer, "weight", true)?;
         let attend_post = self.norm(Role::AttendPost, layer)?;
         let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
         let mlp_post = self.norm(Role::MlpPost, layer)?;
