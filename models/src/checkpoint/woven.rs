@@ -34,7 +34,7 @@ pub(super) enum Data {
 }
 
 /// Outputs that are gathered side by side.
-const TILE: usize = 16;
+const TILE: usize = 64;
 
 impl Woven {
     /// Its format and shape.
