@@ -168,6 +168,12 @@ fn what_does_not_fit_is_named() {
         &|t| t[0].dims = vec![2, 32, 128],
         "gate_up_proj: is 64 x 128, beside biases of 2 experts and 64 outputs: a row is needed for each input",
     );
+    let many = (5000, 2, 1);
+    check(
+        [floats("gate_up_proj", "BF16", many).0, floats("down_proj", "BF16", many).0].concat(),
+        &|_| (),
+        "gate_up_proj_bias: has 5000 rows, one for each expert; at most 4096 are read",
+    );
     let single =
         |name: &str| RawTensor { name: format!("{STEM}.{name}"), dtype: "F32", dims: vec![1], bytes: vec![0; 4] };
     check(whole(), &|t| t.push(single("1.up_proj.bias")), "1.up_proj.bias: is there twice: as it is, and in pieces");

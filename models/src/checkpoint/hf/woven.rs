@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 const STACKS: [(&str, &[&str]); 2] = [("gate_up_proj", &["gate_proj", "up_proj"]), ("down_proj", &["down_proj"])];
 /// The pieces that one may have.
 const PIECES: [&str; 4] = ["_blocks", "_scales", "_bias", ""];
+/// More experts than any model has: each gets a name.
+const MOST: usize = 1 << 12;
 
 /// Whether a config.json speaks of a model with such tensors.
 pub fn is_woven(config: &Value) -> bool {
@@ -59,6 +61,13 @@ impl Stack {
         let (at, stored, range) = bias.ok_or_else(|| missing("_bias"))?;
         let Stored::Values(info) = stored else { return Err(wrong(at, "_bias", needed(stored, "F32, F16 or BF16"))) };
         let (experts, outputs, bias) = (info.rows, info.cols, (info.format, (at, range)));
+        if experts > MOST {
+            return Err(wrong(
+                at,
+                "_bias",
+                format!("has {experts} rows, one for each expert; at most {MOST} are read"),
+            ));
+        }
         if !outputs.is_multiple_of(matrices) {
             return Err(wrong(at, "_bias", format!("has {outputs} values for an expert, of {matrices} matrices")));
         }
