@@ -28,6 +28,8 @@ pub(crate) struct Layer<B: Backend> {
     pub qkv: Linear<B>,
     pub rope: Rope<B>,
     pub attend: Attend,
+    /// Scores of what has no value, one for each head.
+    pub sinks: Option<B::Buf>,
     pub out: Linear<B>,
     /// Of what attention adds.
     pub attend_post: Option<Norm<B>>,
@@ -127,7 +129,7 @@ impl<B: Backend> Decoder<B> {
             let mlp_norm = l.mlp_norm.as_ref().or(l.attend_norm.as_ref());
             b.linear(&mut room.qkv, &room.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
             b.rope_store(&mut room.q, &room.qkv, kv, i, &l.rope)?;
-            b.attend(&mut room.a, &room.q, kv, i, l.attend, None)?;
+            b.attend(&mut room.a, &room.q, kv, i, l.attend, l.sinks.as_ref())?;
             if let (true, Mlp::Dense { up, after, .. }) = (spec.parallel, &l.mlp) {
                 b.linear(&mut room.h, &room.x, mlp_norm, up, *after, Rows::All)?;
             }

@@ -129,6 +129,11 @@ impl<B: Backend> Tally<B> {
         }
     }
 
+    /// A vector of so many values stays beside the weights.
+    pub fn vector(&mut self, len: usize) {
+        self.packed += 4 * len as u64;
+    }
+
     /// The parts become a weight.
     pub fn pack(&mut self) {
         self.packed += self.becomes;
