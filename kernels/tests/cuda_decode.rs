@@ -12,7 +12,7 @@ use nano_kernels::testing::Random;
 use nano_kernels::{Act, After, Backend, Format, Group, HostTensor, Linear, NormKind, Precision, Rows};
 use support::{Case, Numbers, error};
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -22,6 +22,7 @@ const FORMATS: [Format; 9] = [
     Format::Int4(Group::G32),
     Format::Int4(Group::G128),
     Format::Int8(Group::G64),
+    Format::Mxfp4,
 ];
 const ARCHES: [u32; 2] = [72, 80];
 

@@ -199,7 +199,6 @@ impl<D: Driver> Backend for Cuda<D> {
     fn native(format: Format) -> Format {
         match format.native() {
             Format::F32 | Format::Bf16 => Format::F16,
-            Format::Mxfp4 => Format::Q8_0,
             other => other,
         }
     }
