@@ -76,6 +76,41 @@ impl Random {
     }
 }
 
+/// An activation, in float64.
+pub fn exact_act(act: Act, x: f64) -> f64 {
+    match act {
+        Act::Silu => x / (1.0 + (-x).exp()),
+        Act::Gelu => 0.5 * x * (1.0 + exact_erf(x / 2f64.sqrt())),
+        Act::GeluTanh => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + u.tanh())
+        }
+        Act::Clamped => x.min(7.0) / (1.0 + (-1.702 * x.min(7.0)).exp()),
+    }
+}
+
+/// What a gate makes of what it multiplies, in float64.
+pub fn exact_gated(act: Act, gate: f64, up: f64) -> f64 {
+    let up = if act == Act::Clamped { up.clamp(-7.0, 7.0) + 1.0 } else { up };
+    exact_act(act, gate) * up
+}
+
+/// The error function, by its series and continued fraction.
+fn exact_erf(x: f64) -> f64 {
+    if x.abs() < 3.0 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    } else {
+        let f = (1..100).rev().fold(0.0, |f, n| f64::from(n) / 2.0 / (x.abs() + f));
+        let tail = (-x * x).exp() / ((x.abs() + f) * std::f64::consts::PI.sqrt());
+        x.signum() * (1.0 - tail)
+    }
+}
+
 /// Experts by plain arithmetic.
 pub struct ExactExperts<'a> {
     /// Gate, up and down of each; one past `count` is for every row, by its logit's sigmoid.
@@ -88,7 +123,7 @@ pub struct ExactExperts<'a> {
     pub chosen: usize,
     /// Whether their shares of the softmax are made to sum to 1.
     pub normalize: bool,
-    /// Of the gates: `Silu` or `Clamped`.
+    /// Of the gates.
     pub act: Act,
     /// Of gates and ups, and of downs, of all of `count`.
     pub biases: &'a [Option<Vec<f32>>; 2],
@@ -98,17 +133,6 @@ impl ExactExperts<'_> {
     /// What they add to each row, in float64.
     pub fn added(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
         exact_experts(self, x, logits)
-    }
-
-    /// act(gate) · up
-    fn gated(&self, gate: f64, up: f64) -> f64 {
-        match self.act {
-            Act::Clamped => {
-                let gate = gate.min(7.0);
-                gate / (1.0 + (-1.702 * gate).exp()) * (up.clamp(-7.0, 7.0) + 1.0)
-            }
-            _ => gate / (1.0 + (-gate).exp()) * up,
-        }
     }
 }
 
@@ -147,7 +171,7 @@ fn exact_experts(e: &ExactExperts<'_>, x: &[f32], logits: &[f32]) -> Vec<f64> {
             let hidden = gate.len() / dim;
             let gate = biased(product(gate, &x), 0, 2 * expert * hidden);
             let up = biased(product(up, &x), 0, (2 * expert + 1) * hidden);
-            let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| e.gated(*g, *u)).collect();
+            let h: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| exact_gated(e.act, *g, *u)).collect();
             let down = biased(product(down, &h), 1, expert * dim);
             y.iter_mut().zip(down).for_each(|(y, d)| *y += share * d);
         }

@@ -117,23 +117,6 @@ fn ordered(case: &Case, columns: &[f32]) -> Vec<f32> {
     row
 }
 
-fn act(act: Act, x: f64) -> f64 {
-    // The error function by its series; the tails are 1.
-    let erf = |x: f64| {
-        let (mut term, mut sum) = (x, x);
-        for n in 1..200 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
-        }
-        if x.abs() > 5.0 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() }
-    };
-    match act {
-        Act::Silu => x / (1.0 + (-x).exp()),
-        Act::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
-        Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
-    }
-}
-
 /// Row by row, what the product must give, and what is not to be touched after it.
 fn expected(case: &Case, numbers: &Numbers) -> Vec<f64> {
     let outputs = case.outputs();
@@ -153,8 +136,8 @@ fn expected(case: &Case, numbers: &Numbers) -> Vec<f64> {
             *to = match case.after {
                 After::Store => sums[j],
                 After::Add => *to + sums[j],
-                After::Act(a) => act(a, sums[j]),
-                After::Glu(a) => act(a, sums[j]) * sums[outs + j],
+                After::Act(a) => testing::exact_act(a, sums[j]),
+                After::Glu(a) => testing::exact_gated(a, sums[j], sums[outs + j]),
             };
         }
     }

@@ -1,6 +1,8 @@
 //! Inputs that once did harm, or nearly: each target's folder under fuzz/regressions is run through its fuzz function.
 //! Seeds made here, mutated with a fixed seed, run beside them, so that every test run fuzzes a little.
 
+use nano_kernels::cpu::Cpu;
+use nano_kernels::{Backend, Format, Group, HostTensor};
 use nano_models::testing::{GgufWriter, TestTensor, Tiny, fuzz, safetensors};
 use std::path::Path;
 
@@ -94,6 +96,50 @@ fn mlc() {
     assert!(kept("mlc", fuzz::mlc) > 0);
     let seed = br#"{"records":[{"dataPath":"s.bin","records":[{"name":"a.q_weight","shape":[4,8],"dtype":"uint32","format":"raw","nbytes":128,"byteOffset":0},{"name":"b","shape":[3],"dtype":"float32","format":"f32-to-bf16","nbytes":6,"byteOffset":128}]}]}"#;
     mutated(seed, 5000, fuzz::mlc);
+}
+
+#[test]
+fn adapter() {
+    assert!(kept("adapter", fuzz::adapter) > 0);
+    let json = br#"{"peft_type":"LORA","lora_alpha":4,"alpha_pattern":{"up_proj":2},"use_rslora":false}"#;
+    let name = |module: &str, end: &str| format!("base_model.model.model.{module}.{end}");
+    let up = "layers.0.mlp.up_proj";
+    let tensors = [
+        TestTensor::f32(&name(up, "lora_A.weight"), &[2, 6], &[1.0; 12]),
+        TestTensor::f32(&name(up, "lora_B.weight"), &[8, 2], &[1.0; 16]),
+        TestTensor::f32(&name(up, "lora_magnitude_vector"), &[8], &[1.0; 8]),
+        TestTensor::f32(&name("embed_tokens", "lora_embedding_A"), &[2, 5], &[1.0; 10]),
+        TestTensor::f32(&name("embed_tokens", "lora_embedding_B"), &[6, 2], &[1.0; 12]),
+        TestTensor::f32(&name("norm", "weight"), &[6], &[1.0; 6]),
+    ];
+    mutated(&[&json[..], b"\n", &safetensors(&tensors)].concat(), 5000, fuzz::adapter);
+}
+
+#[test]
+fn calibration() {
+    assert!(kept("calibration", fuzz::calibration) > 0);
+    let seed = GgufWriter::new("llama")
+        .value("general.type", "imatrix")
+        .tensor(TestTensor::f32("blk.0.attn_q.weight.in_sum2", &[1, 8], &[1.0; 8]))
+        .tensor(TestTensor::f32("blk.0.attn_q.weight.counts", &[1, 1], &[3.0]))
+        .bytes();
+    mutated(&seed, 3000, fuzz::calibration);
+}
+
+#[test]
+fn store() {
+    assert!(kept("store", fuzz::store) > 0);
+    let cpu = Cpu::new(1).unwrap();
+    for format in [Format::Q8_0, Format::Int4(Group::G64), Format::F16] {
+        let bytes = vec![0; 20 * format.row_bytes(64).unwrap()];
+        let host = HostTensor::new("t", format, 20, 64, bytes.into()).unwrap();
+        let mut seed = br#"{"stamp":"s","model":"m","format":"f","weights":[{"key":"k","at":8,"bytes":64,"hash":"0","step":1,"broken":[["t",2]],"reordered":[]}]}"#.to_vec();
+        seed.push(b'\n');
+        cpu.store_weight(&cpu.weight(&[host]).unwrap(), &mut seed).unwrap();
+        // Half of the changes in what comes before the quants.
+        mutated(&seed, 1000, fuzz::store);
+        mutated(&seed[..seed.len().min(400)], 2000, fuzz::store);
+    }
 }
 
 #[test]

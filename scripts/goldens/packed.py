@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from . import converted, mlc, tiny
 from .compact import dump
+from .families import FAMILIES
 from .variants import BASE
 
 VOCAB = 64
@@ -86,6 +87,37 @@ CASES = {
 }
 
 
+TOOLS = {
+    "awq": "AutoAWQ 0.2.9",
+    "gptq": "AutoGPTQ 0.7.1",
+    "gptq_v2": "GPTQModel 2.2.0",
+    "compressed": "compressed-tensors 0.12.2",
+    "mlc": "the formulas that MLC states",
+}
+
+
+def of_family(method, name, **options):
+    """A family's tiny checkpoint with widths that the tools take: multiples of 32."""
+    config = {**FAMILIES[name]["config"], "vocab_size": VOCAB, "num_key_value_heads": 2}
+    wider = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 64}
+    if config["model_type"] != "phi3" and not config.get("head_dim"):
+        wider["hidden_size"] = 64
+    config |= {key: width for key, width in wider.items() if key in config}
+    return case(method, f"{TOOLS[method]}: {FAMILIES[name]['about']}", config, **options)
+
+
+CASES |= {
+    f"{method.partition('_')[0]}-{name}": of_family(method, name, **options)
+    for method, names, options in [
+        ("awq", ["qwen3", "gemma", "phi3", "mixtral", "granite"], {}),
+        ("gptq", ["gemma2", "phi2", "qwen2-moe", "smollm3"], {"symmetric": True}),
+        ("gptq_v2", ["ministral", "stablelm", "olmo2"], {"order": "layer"}),
+        ("compressed", ["gemma3", "olmoe", "stablelm-12b", "phi3-long"], {"symmetric": True}),
+    ]
+    for name in names
+}
+
+
 def bare(package):
     """Lets the modules of an installed package be imported without what its __init__ asks for."""
     module = types.ModuleType(package)
@@ -112,7 +144,7 @@ def write_all(out, names):
 def write(folder, name, case, seed):
     config = case["config"]
     weights = converted.random_weights(config, [seed, *name.encode()])
-    if config["model_type"] == "qwen3_moe":
+    if any(".experts." in name for name in weights):
         weights = converted.one_by_one(weights, config["model_type"])
     # What is not quantized is stored in float16.
     weights = {n: w.half().float() for n, w in weights.items()}
@@ -152,15 +184,6 @@ def write(folder, name, case, seed):
     return True
 
 
-TOOLS = {
-    "awq": "AutoAWQ 0.2.9",
-    "gptq": "AutoGPTQ 0.7.1",
-    "gptq_v2": "GPTQModel 2.2.0",
-    "compressed": "compressed-tensors 0.12.2",
-    "mlc": "the formulas that MLC states",
-}
-
-
 def digest(values):
     bits = np.ascontiguousarray(values.float().numpy()).reshape(-1).view(np.uint32).astype(np.uint64)
     weights = 2 * np.arange(len(bits), dtype=np.uint64) + np.uint64(1)
@@ -168,7 +191,8 @@ def digest(values):
 
 
 def is_quantized(name, weights):
-    return name.endswith("_proj.weight") and weights[name].dim() == 2
+    router = name.endswith((".gate.weight", "_gate.weight"))
+    return ".layers." in name and name.endswith(".weight") and weights[name].dim() == 2 and not router
 
 
 def write_folder(folder, case, weights, rng):

@@ -171,6 +171,7 @@ unsafe fn erf<L: Lanes>(x: L::F) -> L::F {
 mod tests {
     use super::*;
     use crate::cpu::lanes::Isa;
+    use crate::testing::exact_act;
 
     struct Apply<'a>(&'a [f32; LANES], Option<Act>);
     impl Job for Apply<'_> {
@@ -191,25 +192,6 @@ mod tests {
         }
     }
 
-    /// The error function to double precision, by its series and continued fraction.
-    fn erf64(x: f64) -> f64 {
-        if x.abs() < 3.0 {
-            let (mut term, mut sum) = (x, x);
-            for n in 1..200 {
-                term *= -x * x / n as f64;
-                sum += term / (2 * n + 1) as f64;
-            }
-            sum * 2.0 / std::f64::consts::PI.sqrt()
-        } else {
-            let mut f = 0.0;
-            for n in (1..100).rev() {
-                f = n as f64 / 2.0 / (x.abs() + f);
-            }
-            let tail = (-x * x).exp() / ((x.abs() + f) * std::f64::consts::PI.sqrt());
-            x.signum() * (1.0 - tail)
-        }
-    }
-
     #[test]
     fn functions_are_near_the_exact_ones_and_equal_on_every_machine() {
         for step in 0..1200 {
@@ -226,16 +208,7 @@ mod tests {
                     let (exact, scale) = match a {
                         None if !(-87.0..88.0).contains(x) => continue,
                         None => (x64.exp(), x64.exp()),
-                        Some(Act::Silu) => (x64 / (1.0 + (-x64).exp()), x64.abs().max(1.0)),
-                        Some(Act::Gelu) => (0.5 * x64 * (1.0 + erf64(x64 / 2f64.sqrt())), x64.abs().max(1.0)),
-                        Some(Act::Clamped) => {
-                            let x = x64.min(7.0);
-                            (x / (1.0 + (-1.702 * x).exp()), x64.abs().max(1.0))
-                        }
-                        Some(Act::GeluTanh) => {
-                            let u = (2.0 / std::f64::consts::PI).sqrt() * (x64 + 0.044715 * x64.powi(3));
-                            (0.5 * x64 * (1.0 + u.tanh()), x64.abs().max(1.0))
-                        }
+                        Some(act) => (exact_act(act, x64), x64.abs().max(1.0)),
                     };
                     assert!((y as f64 - exact).abs() <= 6e-7 * scale, "{a:?}({x}) = {y}, not {exact}");
                 }

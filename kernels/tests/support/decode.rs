@@ -2,7 +2,7 @@
 
 use half::f16;
 use nano_kernels::cuda::{Arg, Cuda, Driver, Launch, Sizes};
-use nano_kernels::testing::Random;
+use nano_kernels::testing::{Random, exact_act, exact_gated};
 use nano_kernels::{
     Act, After, Backend, Format, HostTensor, Linear, NO_SLOT, Norm, NormKind, Precision, Row, Rows, SequenceRows, Step,
 };
@@ -165,8 +165,8 @@ impl Numbers {
                 *out = match case.after {
                     After::Store => sum,
                     After::Add => *out + sum,
-                    After::Act(act) => activated(act, sum),
-                    After::Glu(act) => activated(act, sum) * up,
+                    After::Act(act) => exact_act(act, sum),
+                    After::Glu(act) => exact_gated(act, sum, up),
                 };
                 // What f16 cannot hold becomes the most that it can.
                 let most = if case.out == Precision::Half { 65504.0 } else { f64::MAX };
@@ -227,27 +227,6 @@ fn normalised(case: &Case, [weight, bias]: &[Vec<f32>; 2], x: &[f32]) -> Vec<f64
         None => *x,
     });
     values.map(|v| f16::from_f64(v.clamp(-65504.0, 65504.0)).to_f64()).collect()
-}
-
-fn activated(act: Act, x: f64) -> f64 {
-    match act {
-        Act::Silu => x / (1.0 + (-x).exp()),
-        Act::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
-        Act::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
-    }
-}
-
-/// The error function by its series; far out it is 1.
-fn erf(x: f64) -> f64 {
-    if x.abs() > 5.0 {
-        return x.signum();
-    }
-    let (mut term, mut sum) = (x, x);
-    for n in 1..200 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
 /// Σ(error²) / Σ(value²) of the rows of the product; the others must be what they were. A few results may happen to

@@ -133,8 +133,12 @@ impl Calibration {
 
     /// Reads what [`save`](Calibration::save) or llama.cpp wrote.
     pub fn open(path: &Path) -> Result<Calibration> {
-        let map = Map::open(path)?;
-        let header = parse(path, &map)?;
+        Calibration::parse(path, &Map::open(path)?)
+    }
+
+    /// Reads the bytes of such a file.
+    pub(crate) fn parse(path: &Path, map: &[u8]) -> Result<Calibration> {
+        let header = parse(path, map)?;
         if header.values.get("general.type") != Some(&Value::Text("imatrix".into())) {
             return Err(Error::file(path, "is no calibration; make one with --calibrate TEXT --calibration FILE"));
         }

@@ -70,9 +70,14 @@ impl Reader {
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(index) = index(&map) else { return Err(Error::file(path, "is damaged")) };
+        Reader::new(map).map(Some).ok_or_else(|| Error::file(path, "is damaged"))
+    }
+
+    /// The same of a file's bytes; `None` if they are damaged.
+    pub fn new(map: Map) -> Option<Self> {
+        let index = index(&map)?;
         let places = index.weights.iter().enumerate().map(|(i, entry)| (entry.key.clone(), i)).collect();
-        Ok(Some(Reader { map, index, places }))
+        Some(Reader { map, index, places })
     }
 
     /// A weight and its bytes, if they are as they were written.
@@ -143,12 +148,7 @@ impl Writer {
     /// Ends the file, and gives it the name by which it will be found. Gives its length.
     pub fn finish(mut self, name: &Path) -> Result<u64> {
         let index = serde_json::to_vec(&self.index)?;
-        let mut trailer = Vec::new();
-        trailer.extend(self.at.to_le_bytes());
-        trailer.extend((index.len() as u64).to_le_bytes());
-        trailer.extend(xxh3_128(&index).to_le_bytes());
-        trailer.extend(xxh3_64(&trailer).to_le_bytes());
-        trailer.extend(MAGIC);
+        let trailer = trailer(self.at, &index);
         self.put(&index)?;
         self.put(&trailer)?;
         self.file.flush()?;
@@ -175,6 +175,24 @@ impl Drop for Writer {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// What ends a file whose index lies at `at`.
+fn trailer(at: u64, index: &[u8]) -> Vec<u8> {
+    let mut trailer = Vec::with_capacity(TRAILER);
+    trailer.extend(at.to_le_bytes());
+    trailer.extend((index.len() as u64).to_le_bytes());
+    trailer.extend(xxh3_128(index).to_le_bytes());
+    trailer.extend(xxh3_64(&trailer).to_le_bytes());
+    trailer.extend(MAGIC);
+    trailer
+}
+
+/// A file with an index of any bytes, whose checksums are right.
+#[cfg(any(test, feature = "testing"))]
+pub fn sealed(index: &[u8], weights: &[u8]) -> Vec<u8> {
+    let at = MAGIC.len() + weights.len();
+    [&MAGIC, weights, index, &trailer(at as u64, index)].concat()
 }
 
 /// The checksum of `bytes`: that of the checksums of its pieces.

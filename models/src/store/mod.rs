@@ -1,7 +1,7 @@
 //! Packed weights, kept in files between starts: where they lie, whose they are, and which of them go when there are too
 //! many. What is in a file is told in `file.rs`. That a file cannot be written or read costs time, never the model.
 
-mod file;
+pub(crate) mod file;
 
 pub use file::Entry;
 

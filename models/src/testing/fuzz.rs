@@ -2,10 +2,15 @@
 //! nor a hang nor a large allocation may come of it; errors may. The kept regressions of `fuzz/regressions` run the
 //! same functions as an ordinary test.
 
+use crate::checkpoint::Map;
 use crate::checkpoint::gguf::Gguf;
 use crate::checkpoint::hf::{HuggingFace, ShardTensor, Stored, parse_index, parse_shard, parse_torch};
+use crate::checkpoint::lora::adapter::{Adapter, Change};
 use crate::checkpoint::mlc::parse_cache;
-use crate::{Checkpoint, Control, HfVocab, Tokenizer};
+use crate::store::file::{Reader, sealed};
+use crate::{Calibration, Checkpoint, Control, HfVocab, Tokenizer};
+use nano_kernels::Backend;
+use nano_kernels::cpu::Cpu;
 use std::path::{Path, PathBuf};
 
 /// A GGUF file: header, metadata, tensors, vocabulary.
@@ -83,6 +88,49 @@ pub fn mlc(bytes: &[u8]) {
         assert!(!shard.contains(['/', '\\']) && shard != ".." && shard != ".", "{shard:?} leads out of the folder");
         let size = record.format.map_or(4, |format| format.block_bytes());
         assert_eq!(Some(record.range.len()), record.rows.checked_mul(record.cols).and_then(|n| n.checked_mul(size)));
+    }
+}
+
+/// An adapter_config.json in one line, and the safetensors of an adapter. What fits is merged into zeros.
+pub fn adapter(bytes: &[u8]) {
+    let Some(end) = bytes.iter().position(|b| *b == b'\n') else { return };
+    let Ok(json) = serde_json::from_slice(&bytes[..end]) else { return };
+    let Ok(adapter) = Adapter::from_bytes(Path::new("fuzz"), json, bytes[end + 1..].to_vec()) else { return };
+    let _ = adapter.hash();
+    for (_, change) in adapter.changes().unwrap_or_default() {
+        let (rows, cols) = match &change {
+            Change::Product { a, b, .. } => (adapter.shape(b).0, adapter.shape(a).1),
+            Change::Embedding { a, b, .. } => (adapter.shape(a).1, adapter.shape(b).0),
+            Change::Whole(name) => adapter.shape(name),
+        };
+        let _ = adapter.check(&change, (rows, cols.wrapping_add(1)));
+        // A model has tensors of such a shape only if it is as large.
+        let small = rows.checked_mul(cols).is_some_and(|n| (1..1 << 16).contains(&n));
+        if small && adapter.check(&change, (rows, cols)).is_ok() {
+            let heads = rows.is_multiple_of(4).then_some(rows / 4);
+            let _ = adapter.apply(&change, &mut vec![0.0; rows * cols], (rows, cols), heads);
+        }
+    }
+}
+
+/// A file of what was seen of a model's inputs.
+pub fn calibration(bytes: &[u8]) {
+    let _ = Calibration::parse(Path::new("fuzz.gguf"), bytes);
+}
+
+/// The index of a file of packed weights in one line, and one weight: as they are and with checksums that are right.
+pub fn store(bytes: &[u8]) {
+    assert!(Reader::new(Map::Memory(bytes.to_vec())).is_none(), "nobody guesses checksums");
+    let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    let (index, weight) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
+    if let Some(reader) = Reader::new(Map::Memory(sealed(index, weight))) {
+        for key in reader.index.weights.iter().map(|entry| entry.key.clone()).chain(["none".into()]) {
+            let _ = reader.weight(&key, 2);
+            reader.done(&key, true);
+        }
+    }
+    if let Ok(cpu) = Cpu::new(1) {
+        let _ = cpu.load_weight(weight);
     }
 }
 

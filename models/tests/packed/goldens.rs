@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The checkpoints, with the formats that their quantized weights are held in.
-pub const CASES: [(&str, Format); 15] = [
+pub const CASES: [(&str, Format); 31] = [
     ("awq", Format::Int4(Group::G32)),
     ("awq-symmetric", Format::Int4(Group::G64)),
     ("awq-128", Format::Int4(Group::G128)),
@@ -25,6 +25,22 @@ pub const CASES: [(&str, Format); 15] = [
     ("compressed-8", Format::Int8(Group::G64)),
     ("mlc-0", Format::Int4(Group::G32)),
     ("mlc-1", Format::Int4(Group::G32)),
+    ("awq-qwen3", Format::Int4(Group::G32)),
+    ("awq-gemma", Format::Int4(Group::G32)),
+    ("awq-phi3", Format::Int4(Group::G32)),
+    ("awq-mixtral", Format::Int4(Group::G32)),
+    ("awq-granite", Format::Int4(Group::G32)),
+    ("gptq-gemma2", Format::Int4(Group::G32)),
+    ("gptq-phi2", Format::Int4(Group::G32)),
+    ("gptq-qwen2-moe", Format::Int4(Group::G32)),
+    ("gptq-smollm3", Format::Int4(Group::G32)),
+    ("gptq-ministral", Format::Int4(Group::G32)),
+    ("gptq-stablelm", Format::Int4(Group::G32)),
+    ("gptq-olmo2", Format::Int4(Group::G32)),
+    ("compressed-gemma3", Format::Int4(Group::G32)),
+    ("compressed-olmoe", Format::Int4(Group::G32)),
+    ("compressed-stablelm-12b", Format::Int4(Group::G32)),
+    ("compressed-phi3-long", Format::Int4(Group::G32)),
 ];
 
 pub fn golden(name: &str) -> (PathBuf, Value) {

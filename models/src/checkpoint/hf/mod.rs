@@ -67,11 +67,7 @@ impl HuggingFace {
     #[cfg(any(test, feature = "testing"))]
     pub fn from_bytes(path: &Path, json: Value, shard: Vec<u8>) -> Result<Self> {
         let method = quantized::method(path, path, &json)?;
-        let (mut tensors, mut found) = (Tensors::default(), Found::new());
-        let map = Arc::new(Map::Memory(shard));
-        let shard = parse_shard(path, &map)?;
-        let file = tensors.add_file(path.to_path_buf(), map);
-        found.extend(shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))));
+        let (mut tensors, mut found) = in_memory(path, shard)?;
         if let Some(method) = &method {
             method.gather(&mut tensors, &mut found)?;
         }
@@ -274,6 +270,24 @@ pub(super) fn open_adapter(folder: &Path) -> Result<(PathBuf, Tensors)> {
     let found = shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))).collect();
     list(&mut tensors, found)?;
     Ok((path, tensors))
+}
+
+/// The same from bytes of safetensors.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn adapter_from_bytes(path: &Path, shard: Vec<u8>) -> Result<Tensors> {
+    let (mut tensors, found) = in_memory(path, shard)?;
+    list(&mut tensors, found)?;
+    Ok(tensors)
+}
+
+/// What a file of safetensors holds that is in memory already.
+#[cfg(any(test, feature = "testing"))]
+fn in_memory(path: &Path, shard: Vec<u8>) -> Result<(Tensors, Found)> {
+    let mut tensors = Tensors::default();
+    let map = Arc::new(Map::Memory(shard));
+    let shard = parse_shard(path, &map)?;
+    let file = tensors.add_file(path.to_path_buf(), map);
+    Ok((tensors, shard.into_iter().map(|t| (t.name, (file, t.stored, t.range))).collect()))
 }
 
 /// Maps the weights and lists their tensors.

@@ -6,7 +6,7 @@ use crate::checkpoint::tensors::Tensors;
 use crate::{Config, Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Where PEFT keeps its modules.
@@ -46,12 +46,29 @@ impl Adapter {
         let json = hf::read_json(&file)?.ok_or_else(|| {
             Error::file(&lora.path, "has no adapter_config.json: --lora takes a folder that PEFT saved")
         })?;
+        Adapter::new(lora, &file, json, || hf::open_adapter(&lora.path))
+    }
+
+    /// The same from a configuration and a file of safetensors that are in memory already.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn from_bytes(path: &Path, json: Value, shard: Vec<u8>) -> Result<Adapter> {
+        let lora = Lora { path: path.to_path_buf(), scale: 1.0 };
+        Adapter::new(&lora, path, json, || Ok((path.to_path_buf(), hf::adapter_from_bytes(path, shard)?)))
+    }
+
+    /// From a configuration, read from `file`, and what gives the tensors and their file.
+    fn new(
+        lora: &Lora,
+        file: &Path,
+        json: Value,
+        tensors: impl FnOnce() -> Result<(PathBuf, Tensors)>,
+    ) -> Result<Adapter> {
         // The readers of numbers want a model; its type is of no use here.
         let mut named = json.clone();
         if let Value::Object(keys) = &mut named {
             keys.insert("model_type".into(), "lora".into());
         }
-        let c = Config::from_json(&file, named)?;
+        let c = Config::from_json(file, named)?;
         let bad = |key: &str, why: String| Err(c.bad(key, "", why));
         let kind = c.str("peft_type", "")?;
         if kind != "LORA" {
@@ -71,7 +88,7 @@ impl Adapter {
                 None => return bad("alpha_pattern", format!("holds {value} for {module}; a number is needed")),
             }
         }
-        let (file, tensors) = hf::open_adapter(&lora.path)?;
+        let (file, tensors) = tensors()?;
         let config = format!("{alpha} {rslora} {alphas:?}");
         Ok(Adapter { file, config, tensors, alpha, alphas, rslora, scale: lora.scale, folder: lora.path.clone() })
     }
@@ -152,9 +169,14 @@ impl Adapter {
         Ok(self.scale * alpha / if self.rslora { rank.sqrt() } else { rank })
     }
 
+    /// Rows and columns of one of the adapter's own tensors; zeros if there is none of this name.
+    pub fn shape(&self, name: &str) -> (usize, usize) {
+        self.tensors.info(name).map_or((0, 0), |info| (info.rows, info.cols))
+    }
+
     /// Whether a change fits a tensor of so many rows and columns.
     pub fn check(&self, change: &Change, (rows, cols): (usize, usize)) -> Result<(), String> {
-        let shape = |name: &str| self.tensors.info(name).map_or((0, 0), |info| (info.rows, info.cols));
+        let shape = |name: &str| self.shape(name);
         let fits = |name: &str, needed: (usize, usize)| {
             let found = shape(name);
             let why = || format!("{name} is {} x {}; the model makes it {} x {}", found.0, found.1, needed.0, needed.1);

@@ -1,7 +1,7 @@
 //! A checkpoint with LoRA adapters merged into its weights: each tensor that an adapter changes is `W + scale · B·A`, made
 //! when it is read and given in the format that the tensor had. Reading the adapters' files is `adapter`.
 
-mod adapter;
+pub(crate) mod adapter;
 mod names;
 
 use super::{Checkpoint, Container, TensorInfo};
