@@ -6,6 +6,10 @@ import json
 import numpy as np
 import torch
 
+PHI2 = {
+    "model.layers.": "transformer.h.", "model.embed_tokens": "transformer.embd", "model.final_layernorm": "lm_head.ln",
+    "input_layernorm": "ln", "self_attn.dense": "mixer.out_proj", "self_attn.": "mixer.",
+}  # fmt: skip
 FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
 SHARDS = 2
 
@@ -26,13 +30,21 @@ def write(folder, case, weights):
         if target == "qkv_proj" and config["model_type"] == "qwen2":
             target = "c_attn"
         into = f"{before}.{target}" if target else stem
+        if config["model_type"] == "phi":
+            into = into.replace("qkv_proj", "Wqkv")
+            for hf, mlc in PHI2.items():
+                into = into.replace(hf, mlc)
+            into = "lm_head.linear" if into == "lm_head" else into
+        if as_they_are and config["model_type"].startswith("gemma"):
+            weight = (weight + 1).half()
+            values[name] = weight.float() - 1
         pieces = {kind: weight.numpy().astype(np.float16)} if as_they_are else {"q_weight": words, "q_scale": scales}
         for piece, array in pieces.items():
             fused.setdefault(f"{into}.{piece}", []).append(array)
     for name, parts in fused.items():
         array = np.concatenate(parts)
         matrix = name.endswith(("q_weight", "q_scale"))
-        if case["quantization"] == "q4f16_0" and matrix and "embed_tokens" not in name:
+        if case["quantization"] == "q4f16_0" and matrix and not name.startswith(("model.embed_tokens", "transformer.embd")):
             array = array.T
         arrays[name] = np.ascontiguousarray(array)
     write_shards(folder, arrays)
@@ -71,17 +83,29 @@ def write_shards(folder, arrays):
 
 def chat_config(case):
     config = case["config"]
-    keys = ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "rms_norm_eps", "vocab_size"]
-    model = {key: config[key] for key in [*keys, "num_key_value_heads", "tie_word_embeddings"]}
+    keys = ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "num_key_value_heads"]
+    model = {key: config[key] for key in keys}
+    own = [
+        "rms_norm_eps", "tie_word_embeddings", "layer_norm_eps", "partial_rotary_factor", "use_qkv_bias", "hidden_activation",
+        "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "sliding_window", "attention_bias",
+    ]  # fmt: skip
+    model |= {key: config[key] for key in own if key in config and (key != "tie_word_embeddings" or config["model_type"] in ("llama", "qwen2"))}
     if config["model_type"] == "llama":
         model |= {"position_embedding_base": config["rope_theta"], "rope_scaling": None}
     else:
-        model |= {"rope_theta": config["rope_theta"], "hidden_act": "silu"}
-    head_dim = config["hidden_size"] // config["num_attention_heads"]
+        model |= {"rope_theta": config["rope_theta"], "hidden_act": config.get("hidden_act", "gelu")}
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    if case.get("first_phi"):
+        model = {
+            "model_type": "phi-msft", "vocab_size": config["vocab_size"], "n_positions": config["max_position_embeddings"],
+            "n_embd": config["hidden_size"], "n_layer": config["num_hidden_layers"], "n_inner": config["intermediate_size"],
+            "n_head": config["num_attention_heads"], "n_head_kv": 0, "position_embedding_base": config["rope_theta"],
+            "rotary_dim": int(config["partial_rotary_factor"] * head_dim), "layer_norm_epsilon": config["layer_norm_eps"],
+        }  # fmt: skip
     model |= {"context_window_size": config["max_position_embeddings"], "prefill_chunk_size": 512, "head_dim": head_dim}
     return {
         "version": "0.1.0",
-        "model_type": config["model_type"],
+        "model_type": "phi-msft" if case.get("first_phi") else config["model_type"],
         "quantization": case["quantization"],
         "model_config": model | {"tensor_parallel_shards": 1, "max_batch_size": 1},
         "vocab_size": config["vocab_size"],

@@ -2,6 +2,7 @@
 //! with norms of q and k, a window in five layers of six, and a rope of their own for those.
 
 use super::{Arch, act, base, rope, slide};
+use crate::checkpoint::mlc::NORMS_ARE_FACTORS;
 use crate::names;
 use crate::spec::Spec;
 use crate::{Checkpoint, Container, Result};
@@ -43,11 +44,12 @@ fn gemma(arch: &'static Arch, checkpoint: &dyn Checkpoint, vocab: usize) -> Resu
     let hf = checkpoint.container() == Container::HuggingFace;
     let usual = act(checkpoint.config(), Act::GeluTanh)?;
     let tied = checkpoint.config().opt_bool("tie_word_embeddings", "")?.unwrap_or(hf || spec.tied);
+    let factors = checkpoint.config().opt_bool(NORMS_ARE_FACTORS, "")?.unwrap_or(false);
     Ok(Spec {
         // The first files say "gelu" and mean this.
         act: if usual == Act::Gelu { Act::GeluTanh } else { usual },
-        // Hugging Face stores w of a factor 1 + w, GGUF the factor.
-        norm_plus: if hf { 1.0 } else { 0.0 },
+        // Hugging Face stores w of a factor 1 + w, others the factor.
+        norm_plus: if hf && !factors { 1.0 } else { 0.0 },
         embed_scale: (spec.dim as f32).sqrt(),
         tied,
         ..spec

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The checkpoints, with the formats that their quantized weights are held in.
-pub const CASES: [(&str, Format); 31] = [
+pub const CASES: [(&str, Format); 36] = [
     ("awq", Format::Int4(Group::G32)),
     ("awq-symmetric", Format::Int4(Group::G64)),
     ("awq-128", Format::Int4(Group::G128)),
@@ -25,6 +25,11 @@ pub const CASES: [(&str, Format); 31] = [
     ("compressed-8", Format::Int8(Group::G64)),
     ("mlc-0", Format::Int4(Group::G32)),
     ("mlc-1", Format::Int4(Group::G32)),
+    ("mlc-gemma", Format::Int4(Group::G32)),
+    ("mlc-gemma2", Format::Int4(Group::G32)),
+    ("mlc-stablelm", Format::Int4(Group::G32)),
+    ("mlc-phi2", Format::Int4(Group::G32)),
+    ("mlc-first-phi2", Format::Int4(Group::G32)),
     ("awq-qwen3", Format::Int4(Group::G32)),
     ("awq-gemma", Format::Int4(Group::G32)),
     ("awq-phi3", Format::Int4(Group::G32)),

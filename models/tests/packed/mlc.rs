@@ -199,7 +199,7 @@ fn what_does_not_fit_is_refused_by_name() {
             "mlc-chat-config.json: quantization is \"q4f16_ft\", whose quants lie in the order of one kind of GPU",
         ),
         (changed(|c| c["quantization"] = json!("q3f16_1")), "quantization is Some(\"q3f16_1\"); read are q4f16_0"),
-        (changed(|c| c["model_type"] = json!("gemma")), "model_type is \"gemma\"; of MLC's folders read are llama"),
+        (changed(|c| c["model_type"] = json!("rwkv5")), "model_type is \"rwkv5\"; of MLC's folders read are llama"),
         (changed(|c| c["model_config"] = json!([])), "model_config is missing or no object"),
         (
             changed(|c| c["model_config"]["num_key_value_heads"] = json!(6)),

@@ -36,6 +36,8 @@ pub struct Stack {
     pub(super) cols: usize,
     /// Whether gates and ups can be had together, of all experts.
     pub(super) glued: bool,
+    /// Device address of the addresses of each one's order of columns, and of a 0 for rows that only pad; 0 if none has one.
+    pub(super) orders: u64,
 }
 
 /// A part of each expert's matrix.
@@ -57,9 +59,6 @@ impl<D: Driver> Cuda<D> {
         let count = up.len();
         assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
         assert!(down.len() == count, "experts are whole");
-        if up.iter().chain(&down).any(|weight| weight.order != 0) {
-            return Err(unsupported("experts whose columns lie in an order of their own".to_string()));
-        }
         let (up, down) = (self.stack(&up)?, self.stack(&down)?);
         let widths = [Some((up.rows, down.cols)), shared.as_ref().map(|(up, down)| (up.rows, down.cols))];
         for (rows, width) in widths.into_iter().flatten() {
@@ -82,7 +81,9 @@ impl<D: Driver> Cuda<D> {
         let outputs = if up.glued { 0 } else { chosen * up.rows };
         let dim = down.rows.next_multiple_of(8);
         let (routes, mixed) = (Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim);
-        self.want(Wants { cols: up.cols, outputs, routes, mixed, ..Wants::default() });
+        // What is between the products may have to be brought into order: a row for each choice.
+        let cols = if down.orders == 0 { up.cols } else { up.cols.max(chosen * down.cols) };
+        self.want(Wants { cols, outputs, routes, mixed, ..Wants::default() });
         let decode_rows = (most / one).clamp(1, DECODE_ROWS);
         Ok(Mixture { up, down, shared, act, count, chosen, normalize, decode_rows })
     }
@@ -93,7 +94,21 @@ impl<D: Driver> Cuda<D> {
         assert!(weights.iter().all(|w| (w.rows, w.cols) == (rows, cols)), "experts are of one width");
         let depth = weights.iter().map(|weight| weight.parts.len()).max().unwrap_or(0);
         let layers = (0..depth).map(|layer| self.cards(weights, layer)).collect::<Result<_>>()?;
-        Ok(Stack { layers, rows, cols, glued: weights.iter().all(|weight| weight.glued) })
+        let mut orders = 0;
+        if weights.iter().any(|weight| weight.order != 0) {
+            let all = weights.iter().map(|weight| weight.order).chain([0]);
+            orders = self.table(&all.flat_map(u64::to_le_bytes).collect::<Vec<_>>(), 8)?;
+        }
+        Ok(Stack { layers, rows, cols, glued: weights.iter().all(|weight| weight.glued), orders })
+    }
+
+    /// Writes entries of `each` bytes.
+    fn table(&self, bytes: &[u8], each: usize) -> Result<u64> {
+        let at = self.take(bytes.len(), "tables of experts")?;
+        self.stream(at, bytes.len(), each, &mut |start, out| {
+            out.copy_from_slice(&bytes[start..start + out.len()]);
+        })?;
+        Ok(at)
     }
 
     /// Writes the table of one part of each weight.
@@ -115,10 +130,7 @@ impl<D: Driver> Cuda<D> {
             }
             parts.rows = parts.rows.max(part.rows);
         }
-        parts.cards = self.take(bytes.len(), "tables of experts")?;
-        self.stream(parts.cards, bytes.len(), CARD_BYTES, &mut |start, out| {
-            out.copy_from_slice(&bytes[start..start + out.len()]);
-        })?;
+        parts.cards = self.table(&bytes, CARD_BYTES)?;
         Ok(parts)
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod names;
 
 pub use cache::{Record, parse_cache};
+pub(crate) use names::NORMS_ARE_FACTORS;
 
 use super::hf;
 use super::map::Map;
