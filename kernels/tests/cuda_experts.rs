@@ -13,7 +13,7 @@ use nano_kernels::{Act, Backend, Error, Experts, Format, Group, HostTensor, Resu
 use std::borrow::Cow;
 use support::{Mixture, error};
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -22,6 +22,7 @@ const FORMATS: [Format; 8] = [
     Format::Q6K,
     Format::Int4(Group::G128),
     Format::Int8(Group::G32),
+    Format::Mxfp4,
 ];
 const ARCHES: [u32; 2] = [72, 80];
 /// Weights, normalised rows and what is between the products are rounded to f16.

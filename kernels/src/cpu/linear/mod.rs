@@ -6,7 +6,7 @@
 //!
 //! The definition, per output, groups of 32 k in order, `acc` starting at 0:
 //! `acc = fma(f32(Σ q·a), d·da, acc)`, then with a minimum `acc = fma(m, da·Σa, acc)`; Q4 takes 8·Σa off the integer
-//! sum; Q6K does it for each half of a group, with 32·Σa of that half; Int4 and Int8 take off zero point·Σa. Float
+//! sum, Mxfp4, whose q are the doubled floats plus 12, 12·Σa; Q6K does it for each half of a group, with 32·Σa of that half; Int4 and Int8 take off zero point·Σa. Float
 //! weights: `acc = fma(w, x, acc)`, k in order.
 
 pub mod experts;

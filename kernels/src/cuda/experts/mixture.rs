@@ -152,6 +152,7 @@ fn number(kind: Kind) -> u32 {
         Kind::Q6K => 5,
         Kind::Z4(_) => 6,
         Kind::Z8(_) => 7,
+        Kind::Mx4 => 8,
     }
 }
 
