@@ -65,11 +65,15 @@ struct Sparse<B: Backend> {
 }
 
 impl<B: Backend> Room<B> {
-    /// Values that one row takes in all buffers but the logits.
-    pub fn width(spec: &Spec) -> usize {
+    /// Bytes that they will take.
+    pub fn bytes(spec: &Spec, options: &LoadOptions) -> usize {
+        let heads = spec.heads * spec.head_dim;
         let post = if spec.post_norms() { spec.dim } else { 0 };
-        let sparse = spec.experts.map_or(0, |e| e.logits() + e.width());
-        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.dense_hidden() + sparse + post
+        let (logits, width) = spec.experts.map_or((0, 0), |e| (e.logits(), e.width()));
+        let of = |rows, cols: &[usize], p| cols.iter().map(|cols| B::buf_bytes(rows, *cols, p)).sum::<usize>();
+        of(options.rows, &[spec.dim, logits, post], Precision::Full)
+            + of(options.rows, &[spec.qkv(), heads, heads, spec.dense_hidden(), width], Precision::Half)
+            + of(options.logits_rows, &[spec.vocab], Precision::Full)
     }
 
     pub fn new(b: &B, spec: &Spec, options: &LoadOptions) -> Result<Self> {
