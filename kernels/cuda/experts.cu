@@ -65,7 +65,7 @@ DEVICE void choose(CHOOSE_PARAMETERS) {
 
 // Chooses for up to eight rows and sorts their choices. A run of an expert is cut into pieces of `most` rows; run number
 // i begins with the choice at a place not after i, so that there are no more of them than choices.
-KERNEL(256) experts_route(CHOOSE_PARAMETERS, u32 most, u32* sorted_rows, u32* places, Run* runs) {
+KERNEL(256) experts_route(CHOOSE_PARAMETERS, u32 most, u32* sorted_rows, u32* sorted_experts, u32* places, Run* runs) {
     choose(CHOOSE);
     __syncthreads();
     const u32 all = rows * chosen;
@@ -81,6 +81,7 @@ KERNEL(256) experts_route(CHOOSE_PARAMETERS, u32 most, u32* sorted_rows, u32* pl
         const u32 place = less + before, from = before * most;
         places[i] = place;
         sorted_rows[place] = i / chosen;
+        sorted_experts[place] = id;
         runs[place] = Run{id, less + from, id < count && from < equal ? min(most, equal - from) : 0};
     }
 }
@@ -91,7 +92,7 @@ KERNEL(256) experts_choose(CHOOSE_PARAMETERS) { choose(CHOOSE); }
 // Sorts the choices of many rows, none of which pads: block e those of expert e. Its runs have numbers from (choices of
 // experts before it) / most + e on, which are enough for it: there are `run_count` = (all choices) / most + experts.
 KERNEL(256) experts_sort(const u32* experts, u32 all, u32 chosen, u32 most, u32 run_count, u32* sorted_rows,
-                         u32* places, Run* runs) {
+                         u32* sorted_experts, u32* places, Run* runs) {
     __shared__ u32 sums[2][8];
     const u32 e = blockIdx.x, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
     const u32 each = (all + 255) / 256, begin = min(tid * each, all), end = min(begin + each, all);
@@ -121,6 +122,7 @@ KERNEL(256) experts_sort(const u32* experts, u32 all, u32 chosen, u32 most, u32 
     for (u32 i = begin; i < end; i++) {
         if (experts[i] != e) continue;
         places[i] = place;
+        sorted_experts[place] = e;
         sorted_rows[place++] = i / chosen;
     }
     const u32 run = first / most + e, next = e + 1 == gridDim.x ? run_count : (first + count) / most + e + 1;

@@ -73,3 +73,14 @@ KERNEL(256) norm_rows_ordered(const u8* x, u32 x_half, u32 x_stride, const u32* 
                               u32 add, const u32* order) {
     norm<true>(x, x_half, x_stride, gather, cols, kind, weight, bias, eps, out, out_half, out_stride, add, order);
 }
+// Rows of choices: row n is for expert experts[n], whose order, or null, is in `orders`.
+KERNEL(256) norm_rows_routed(const u8* x, u32 x_half, u32 x_stride, const u32* gather, u32 cols, u32 kind,
+                             const float* weight, const float* bias, float eps, u8* out, u32 out_half, u32 out_stride,
+                             u32 add, const u32* const* orders, const u32* experts) {
+    const u32* order = orders[experts[blockIdx.x]];
+    if (order) {
+        norm<true>(x, x_half, x_stride, gather, cols, kind, weight, bias, eps, out, out_half, out_stride, add, order);
+    } else {
+        norm<false>(x, x_half, x_stride, gather, cols, kind, weight, bias, eps, out, out_half, out_stride, add, order);
+    }
+}

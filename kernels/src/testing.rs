@@ -43,6 +43,13 @@ impl Random {
         (0..n).map(|_| self.float()).collect()
     }
 
+    /// The numbers below `n`, in any order.
+    pub fn order(&mut self, n: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        (1..n).for_each(|i| order.swap(i, self.below(i + 1)));
+        order
+    }
+
     /// The bytes of a random matrix: any quants, scales about 0.01.
     pub fn weight(&mut self, format: Format, rows: usize, cols: usize) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -50,20 +50,30 @@ impl<D: Driver> Cuda<D> {
         let shared_y = Output { at: y.at + 4 * u64::from(routes.count) * u64::from(stride), ..y };
         let ready = self.ready(Input::of(x, norm), n)?;
         let mut sorted = Input { gather: routes.sorted_rows, ..ready };
-        if !decode {
+        if !decode || m.up.orders != 0 {
             // A row for each choice, where the results will be later.
             let to = Output { half: true, ..y };
-            self.norm_rows(&sorted, &to, false, routes.count)?;
-            sorted = Input { at: to.at, half: true, stride, gather: 0, ..ready };
+            match m.up.orders {
+                0 => self.norm_rows(&sorted, &to, false, routes.count)?,
+                orders => self.norm_routed(&sorted, &to, orders, routes.sorted_experts, routes.count)?,
+            }
+            sorted = Input { at: to.at, half: true, stride, gather: 0, norm: None, ..ready };
         }
         let between = Output { at: h.at, half: true, stride: hidden as u32 };
         self.multiply_runs(&m.up, &routes, shape, sorted, between, m.after(), decode)?;
-        self.multiply_runs(&m.down, &routes, shape, between.read(hidden), y, After::Store, decode)?;
+        let mut back = between.read(hidden);
+        if m.down.orders != 0 {
+            let to = Output { at: self.room.activations, half: true, stride: hidden as u32 };
+            self.norm_routed(&back, &to, m.down.orders, routes.sorted_experts, routes.count)?;
+            back = to.read(hidden);
+        }
+        self.multiply_runs(&m.down, &routes, shape, back, y, After::Store, decode)?;
         if let Some((up, down)) = &m.shared {
             let at = h.at + 2 * u64::from(routes.count) * hidden as u64;
             let between = Output { at, half: true, stride: width as u32 };
             let ordered = Input { order: up.order, ..Input::of(x, norm) };
-            let input = if up.order == 0 { ready } else { self.ready(ordered, n)? };
+            // The rows that were ready may have made place for others.
+            let input = if up.order == 0 && m.down.orders == 0 { ready } else { self.ready(ordered, n)? };
             self.multiply(up, input, between, 0, m.after(), n)?;
             let input = self.ready(Input { order: down.order, ..between.read(width) }, n)?;
             self.multiply(down, input, shared_y, 0, After::Store, n)?;

@@ -368,10 +368,7 @@ impl<D: Driver> Backend for Cuda<D> {
         attend: Attend,
         sinks: Option<&Buf>,
     ) -> Result<()> {
-        if sinks.is_some() {
-            return Err(Error::Unsupported("attention with sinks".into()));
-        }
-        self.launch_attend(out, q, kv, layer, attend)
+        self.launch_attend(out, q, kv, layer, attend, sinks)
     }
 
     fn attend_all(&mut self, out: &mut Buf, qkv: &Buf, attend: Attend) -> Result<()> {

@@ -53,31 +53,45 @@ impl<D: Driver> Cuda<D> {
         self.norm_rows(input, &out, false, rows)
     }
 
+    /// The same for rows of sorted choices, each brought into the order of its expert. `orders`: addresses of these, or zeros.
+    pub(super) fn norm_routed(&self, input: &Input, out: &Output, orders: u64, experts: u64, rows: u32) -> Result<()> {
+        let more = [Arg::Ptr(orders), Arg::Ptr(experts)];
+        let args = [&norm_args(input, out, false)[..], &more].concat();
+        if rows == 0 { Ok(()) } else { self.launch("norm_rows_routed", [rows, 1, 1], 256, 0, &args) }
+    }
+
     /// `rows` rows of `input`, gathered and normalised, into `out` or added to it.
     pub(super) fn norm_rows(&self, input: &Input, out: &Output, add: bool, rows: u32) -> Result<()> {
         if rows == 0 {
             return Ok(());
         }
-        let [kind, weight, bias, eps] = InputNorm::args(input.norm);
-        let args = [
-            Arg::Ptr(input.at),
-            Arg::U32(u32::from(input.half)),
-            Arg::U32(input.stride),
-            Arg::Ptr(input.gather),
-            Arg::U32(input.cols),
-            kind,
-            weight,
-            bias,
-            eps,
-            Arg::Ptr(out.at),
-            Arg::U32(u32::from(out.half)),
-            Arg::U32(out.stride),
-            Arg::U32(u32::from(add)),
-            Arg::Ptr(input.order),
-        ];
+        let args = norm_args(input, out, add);
         match input.order {
-            0 => self.launch("norm_rows", [rows, 1, 1], 256, 0, &args[..args.len() - 1]),
-            _ => self.launch("norm_rows_ordered", [rows, 1, 1], 256, 0, &args),
+            0 => self.launch("norm_rows", [rows, 1, 1], 256, 0, &args),
+            order => {
+                let args = [&args[..], &[Arg::Ptr(order)]].concat();
+                self.launch("norm_rows_ordered", [rows, 1, 1], 256, 0, &args)
+            }
         }
     }
+}
+
+/// What all kernels of `cuda/norm.cu` are told first.
+fn norm_args(input: &Input, out: &Output, add: bool) -> [Arg; 13] {
+    let [kind, weight, bias, eps] = InputNorm::args(input.norm);
+    [
+        Arg::Ptr(input.at),
+        Arg::U32(u32::from(input.half)),
+        Arg::U32(input.stride),
+        Arg::Ptr(input.gather),
+        Arg::U32(input.cols),
+        kind,
+        weight,
+        bias,
+        eps,
+        Arg::Ptr(out.at),
+        Arg::U32(u32::from(out.half)),
+        Arg::U32(out.stride),
+        Arg::U32(u32::from(add)),
+    ]
 }

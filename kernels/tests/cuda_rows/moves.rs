@@ -111,8 +111,7 @@ fn rows_are_copied_as_if_all_were_read_first() {
             let (mut kv, mut pages) = full(cuda, layout, 2);
             let slots = 5 * PAGE_ROWS as u32;
             let mut random = Random::new(5);
-            let mut shuffled: Vec<u32> = (0..slots).collect();
-            (1..slots as usize).for_each(|i| shuffled.swap(i, random.below(i + 1)));
+            let shuffled = random.order(slots as usize);
             let lists: [(Vec<u32>, Vec<u32>); 7] = [
                 ((1..slots).collect(), (0..slots - 1).collect()),
                 ((0..slots - 5).collect(), (5..slots).collect()),

@@ -19,7 +19,9 @@ fn near<D: Driver>(name: &str, longest: usize, driver: D) {
 
 #[test]
 fn emulated_kernels_come_near() {
-    for (arch, names) in [(80, &["awq-symmetric", "awq-experts", "gptq-v2", "mlc-0"][..]), (72, &["gptq-order"])] {
+    for (arch, names) in
+        [(80, &["awq-symmetric", "awq-experts", "gptq-v2", "gptq-experts", "mlc-0"][..]), (72, &["gptq-order"])]
+    {
         for name in names {
             near(name, 33, Emulator::new(Options { arch, ..Options::default() }).unwrap());
         }
@@ -30,9 +32,7 @@ fn emulated_kernels_come_near() {
 fn the_device_comes_near() {
     match Device::open(0) {
         Ok(_) => {
-            // Experts with an order each are run on the CPU only.
-            let all = CASES.iter().filter(|(name, _)| *name != "gptq-experts");
-            all.for_each(|(name, _)| near(name, usize::MAX, Device::open(0).unwrap()));
+            CASES.iter().for_each(|(name, _)| near(name, usize::MAX, Device::open(0).unwrap()));
         }
         Err(error) => println!("skipped: no CUDA device ({error})"),
     }

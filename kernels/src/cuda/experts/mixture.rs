@@ -4,12 +4,12 @@
 use super::super::decode::shared as shared_bytes;
 use super::super::driver::Driver;
 use super::super::weight::{Kind, TILE_COLS, Weight};
-use super::super::{Cuda, DECODE_ROWS, Wants};
+use super::super::{Buf, Cuda, DECODE_ROWS, Wants};
 use super::routes::Routes;
 use crate::{Act, After, Error, Experts, MAX_TOP_K, Result};
 
 /// Bytes of a `Card` of `cuda/experts.cuh`.
-const CARD_BYTES: usize = 48;
+const CARD_BYTES: usize = 56;
 /// Bytes of shared memory that a block of a decode step takes at most, if that is enough for one row.
 const MOST_SHARED: usize = 96 << 10;
 /// Blocks that a launch may have in y or z, and so choices of a step.
@@ -36,6 +36,8 @@ pub struct Stack {
     pub(super) cols: usize,
     /// Whether gates and ups can be had together, of all experts.
     pub(super) glued: bool,
+    /// Device address of the addresses of each one's order of columns, and of a 0 for rows that only pad; 0 if none has one.
+    pub(super) orders: u64,
 }
 
 /// A part of each expert's matrix.
@@ -51,16 +53,10 @@ pub struct Parts {
 impl<D: Driver> Cuda<D> {
     pub(in super::super) fn new_mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
         let Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize } = experts;
-        if up_bias.is_some() || down_bias.is_some() || act == Act::Clamped {
-            return Err(unsupported("experts with biases".to_string()));
-        }
         let count = up.len();
         assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
         assert!(down.len() == count, "experts are whole");
-        if up.iter().chain(&down).any(|weight| weight.order != 0) {
-            return Err(unsupported("experts whose columns lie in an order of their own".to_string()));
-        }
-        let (up, down) = (self.stack(&up)?, self.stack(&down)?);
+        let (up, down) = (self.stack(&up, up_bias.as_ref())?, self.stack(&down, down_bias.as_ref())?);
         let widths = [Some((up.rows, down.cols)), shared.as_ref().map(|(up, down)| (up.rows, down.cols))];
         for (rows, width) in widths.into_iter().flatten() {
             assert!(rows == 2 * width, "experts have a gate and an up for each value of down");
@@ -82,32 +78,51 @@ impl<D: Driver> Cuda<D> {
         let outputs = if up.glued { 0 } else { chosen * up.rows };
         let dim = down.rows.next_multiple_of(8);
         let (routes, mixed) = (Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim);
-        self.want(Wants { cols: up.cols, outputs, routes, mixed, ..Wants::default() });
+        // What is between the products may have to be brought into order: a row for each choice.
+        let cols = if down.orders == 0 { up.cols } else { up.cols.max(chosen * down.cols) };
+        self.want(Wants { cols, outputs, routes, mixed, ..Wants::default() });
         let decode_rows = (most / one).clamp(1, DECODE_ROWS);
         Ok(Mixture { up, down, shared, act, count, chosen, normalize, decode_rows })
     }
 
-    /// Tables of equal matrices.
-    fn stack(&self, weights: &[Weight]) -> Result<Stack> {
+    /// Tables of equal matrices; `bias` has a row of each, one after the other.
+    fn stack(&self, weights: &[Weight], bias: Option<&Buf>) -> Result<Stack> {
         let (rows, cols) = weights.first().map_or((0, 0), |weight| (weight.rows, weight.cols));
         assert!(weights.iter().all(|w| (w.rows, w.cols) == (rows, cols)), "experts are of one width");
+        assert!(bias.is_none_or(|b| b.cols == weights.len() * rows && !b.half), "each row of experts has its bias");
+        let bias = bias.map_or(0, |bias| bias.at);
         let depth = weights.iter().map(|weight| weight.parts.len()).max().unwrap_or(0);
-        let layers = (0..depth).map(|layer| self.cards(weights, layer)).collect::<Result<_>>()?;
-        Ok(Stack { layers, rows, cols, glued: weights.iter().all(|weight| weight.glued) })
+        let layers = (0..depth).map(|layer| self.cards(weights, layer, bias)).collect::<Result<_>>()?;
+        let mut orders = 0;
+        if weights.iter().any(|weight| weight.order != 0) {
+            let all = weights.iter().map(|weight| weight.order).chain([0]);
+            orders = self.table(&all.flat_map(u64::to_le_bytes).collect::<Vec<_>>(), 8)?;
+        }
+        Ok(Stack { layers, rows, cols, glued: weights.iter().all(|weight| weight.glued), orders })
+    }
+
+    /// Writes entries of `each` bytes.
+    fn table(&self, bytes: &[u8], each: usize) -> Result<u64> {
+        let at = self.take(bytes.len(), "tables of experts")?;
+        self.stream(at, bytes.len(), each, &mut |start, out| {
+            out.copy_from_slice(&bytes[start..start + out.len()]);
+        })?;
+        Ok(at)
     }
 
     /// Writes the table of one part of each weight.
-    fn cards(&self, weights: &[Weight], layer: usize) -> Result<Parts> {
+    fn cards(&self, weights: &[Weight], layer: usize, bias: u64) -> Result<Parts> {
         let mut parts = Parts { cards: 0, kinds: Vec::new(), rows: 0 };
         let mut bytes = vec![0; weights.len() * CARD_BYTES];
-        for (weight, card) in weights.iter().zip(bytes.chunks_exact_mut(CARD_BYTES)) {
+        for (expert, (weight, card)) in weights.iter().zip(bytes.chunks_exact_mut(CARD_BYTES)).enumerate() {
             let Some(part) = weight.parts.get(layer) else { continue };
-            for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers]) {
+            let own = if bias == 0 { 0 } else { bias + 4 * (expert * weight.rows) as u64 };
+            for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers, own]) {
                 to.copy_from_slice(&address.to_le_bytes());
             }
             let shift = part.kind.shift().unwrap_or(0);
             let numbers = [part.unscale.to_bits(), number(part.kind), part.rows as u32, part.first as u32, shift];
-            for (to, number) in card[24..].chunks_exact_mut(4).zip(numbers) {
+            for (to, number) in card[32..].chunks_exact_mut(4).zip(numbers) {
                 to.copy_from_slice(&number.to_le_bytes());
             }
             if parts.kinds.iter().all(|kind| number(*kind) != number(part.kind)) {
@@ -115,10 +130,7 @@ impl<D: Driver> Cuda<D> {
             }
             parts.rows = parts.rows.max(part.rows);
         }
-        parts.cards = self.take(bytes.len(), "tables of experts")?;
-        self.stream(parts.cards, bytes.len(), CARD_BYTES, &mut |start, out| {
-            out.copy_from_slice(&bytes[start..start + out.len()]);
-        })?;
+        parts.cards = self.table(&bytes, CARD_BYTES)?;
         Ok(parts)
     }
 }

@@ -13,8 +13,9 @@ pub struct Routes {
     experts: u64,
     /// Factors of a row's choices, then of the shared expert.
     pub factors: u64,
-    /// The rows of the sorted choices.
+    /// The rows of the sorted choices, and their experts.
     pub sorted_rows: u64,
+    pub sorted_experts: u64,
     /// Where each row's choices are among the sorted ones.
     pub places: u64,
     /// Neighbouring choices of one expert that a block takes at a time: the kernels' `Run`.
@@ -35,7 +36,7 @@ const RUN_WORDS: usize = 3;
 impl Routes {
     /// Bytes for steps of so many rows.
     pub fn bytes(rows: usize, chosen: usize, experts: usize) -> usize {
-        4 * (rows * chosen * (3 + RUN_WORDS) + rows * (chosen + 1) + RUN_WORDS * experts)
+        4 * (rows * chosen * (4 + RUN_WORDS) + rows * (chosen + 1) + RUN_WORDS * experts)
     }
 }
 
@@ -57,6 +58,7 @@ impl<D: Driver> Cuda<D> {
             experts: words(count),
             factors: words(rows * (m.chosen + 1)),
             sorted_rows: words(count),
+            sorted_experts: words(count),
             places: words(count),
             runs: words(RUN_WORDS * run_count),
             run_count: run_count as u32,
@@ -75,7 +77,7 @@ impl<D: Driver> Cuda<D> {
             Arg::Ptr(routes.experts),
             Arg::Ptr(routes.factors),
         ];
-        let sorted = [Arg::Ptr(routes.sorted_rows), Arg::Ptr(routes.places), Arg::Ptr(routes.runs)];
+        let sorted = [routes.sorted_rows, routes.sorted_experts, routes.places, routes.runs].map(Arg::Ptr);
         let most = Arg::U32(most as u32);
         if decode {
             self.launch("experts_route", [1, 1, 1], 256, 0, &[&choose[..], &[most], &sorted].concat())?;
