@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nano_models::Control;
 use serde_json::json;
 
-/// Prints `ppl`, `nll_sum` and `tokens`.
+/// Prints `ppl`, `nll_sum`, `tokens`, and `window_nll_sums`: two models that read the same text are compared by windows.
 pub fn run(args: &PerplexityArgs, log: &Log) -> Result<()> {
     let file = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("{file}: cannot be read"))?;
@@ -33,21 +33,25 @@ pub fn run(args: &PerplexityArgs, log: &Log) -> Result<()> {
     let bar = ProgressBar::with_draw_target(Some((tokens.len() / window) as u64), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{pos} of {len} windows, perplexity {msg}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let (mut nll_sum, mut count) = (0.0, 0_usize);
+    let (mut nll_sum, mut count, mut windows) = (0.0, 0_usize, Vec::new());
     for chunk in tokens.chunks_exact(window) {
         let mut chunk = chunk.to_vec();
         if let Some(bos) = bos {
             chunk[0] = bos;
         }
+        let mut of_window = 0.0;
         model.score(&chunk, scored(window), |row, logits| {
-            nll_sum += nll(logits, chunk[row + 1]);
+            of_window += nll(logits, chunk[row + 1]);
             count += 1;
         })?;
+        nll_sum += of_window;
+        windows.push(of_window);
         bar.inc(1);
         bar.set_message(format!("{:.4}", (nll_sum / count as f64).exp()));
     }
     bar.finish_and_clear();
-    out::json(&json!({"ppl": (nll_sum / count as f64).exp(), "nll_sum": nll_sum, "tokens": count}))
+    let ppl = (nll_sum / count as f64).exp();
+    out::json(&json!({"ppl": ppl, "nll_sum": nll_sum, "tokens": count, "window_nll_sums": windows}))
 }
 
 /// The rows of a window whose next token is scored.

@@ -4,11 +4,16 @@ use crate::args::QuantizeArgs;
 use crate::model::{bytes_bar, checkpoint, megabytes};
 use crate::out::Log;
 use crate::prompts::one_line_end;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nano_models::{Calibration, Checkpoint, Control, ExportOptions, export};
 use std::path::Path;
 use std::time::Instant;
+
+/// What `--calibrate` is given by those who want no calibration.
+const NONE: &str = "none";
+/// Tokens that a text must have.
+const FEWEST: usize = 512;
 
 /// Writes the file.
 pub fn run(args: &QuantizeArgs, log: &Log) -> Result<()> {
@@ -17,13 +22,17 @@ pub fn run(args: &QuantizeArgs, log: &Log) -> Result<()> {
     let cores = || std::thread::available_parallelism().map_or(1, Into::into);
     let threads = args.threads.threads.unwrap_or_else(cores);
     let calibration = match (&args.calibrate, &args.calibration) {
-        (Some(text), keep) => {
-            let calibration = calibrate(&*checkpoint, text, threads, log)?;
+        (None, Some(file)) => Some(Calibration::open(file)?),
+        (Some(text), keep) if text != NONE => {
+            let calibration = calibrate(&*checkpoint, &named(text)?, FEWEST, threads, log)?;
             keep.as_ref().map_or(Ok(()), |file| calibration.save(file))?;
             Some(calibration)
         }
-        (None, Some(file)) => Some(Calibration::open(file)?),
-        (None, None) => None,
+        (Some(_), Some(_)) => bail!("--calibrate {NONE} measures nothing that --calibration could keep: leave out one"),
+        (None, None) if args.quantization.is_coarse() => {
+            Some(calibrate(&*checkpoint, Calibration::SAMPLE, 1, threads, log)?)
+        }
+        _ => None,
     };
     let options = ExportOptions {
         quantization: args.quantization,
@@ -52,15 +61,18 @@ pub fn run(args: &QuantizeArgs, log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// Runs the model on a text, or on that of a file.
-fn calibrate(checkpoint: &dyn Checkpoint, text: &str, threads: usize, log: &Log) -> Result<Calibration> {
-    const FEWEST: usize = 512;
-    let text = match Path::new(text).is_file() {
-        true => std::fs::read_to_string(text).with_context(|| format!("{text}: cannot be read as text"))?,
-        false => text.to_owned(),
-    };
-    let tokens = checkpoint.tokenizer()?.encode(&one_line_end(text), Control::Parse)?;
-    ensure!(tokens.len() >= FEWEST, "--calibrate: {} tokens are too few; {FEWEST} are needed", tokens.len());
+/// A text, or that of a file.
+fn named(text: &str) -> Result<String> {
+    match Path::new(text).is_file() {
+        true => std::fs::read_to_string(text).with_context(|| format!("{text}: cannot be read as text")),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Runs the model on a text.
+fn calibrate(checkpoint: &dyn Checkpoint, text: &str, fewest: usize, threads: usize, log: &Log) -> Result<Calibration> {
+    let tokens = checkpoint.tokenizer()?.encode(&one_line_end(text.to_owned()), Control::Parse)?;
+    ensure!(tokens.len() >= fewest, "--calibrate: {} tokens are too few; {fewest} are needed", tokens.len());
     let target = if log.terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(tokens.len() as u64), target);
     let style = ProgressStyle::with_template("calibrating [{bar:30}] {pos} of {len} tokens, {eta} left");

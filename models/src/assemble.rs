@@ -111,6 +111,22 @@ impl<B: Backend> Parts<B> {
     }
 }
 
+/// One block alone.
+pub fn layer<B: Backend>(
+    backend: &mut B,
+    spec: &Spec,
+    factors: Option<Vec<f32>>,
+    layer: usize,
+    block: Block<B>,
+) -> Result<Layer<B>> {
+    Assembler { backend, spec, factors }.layer(layer, block)
+}
+
+/// One norm alone.
+pub fn norm<B: Backend>(backend: &mut B, spec: &Spec, scale: Scale) -> Result<Norm<B>> {
+    Assembler { backend, spec, factors: None }.norm(scale)
+}
+
 struct Assembler<'a, B> {
     backend: &'a mut B,
     spec: &'a Spec,

@@ -48,11 +48,11 @@ pub(crate) enum Mlp<B: Backend> {
 
 /// Buffers that every step uses again.
 pub(crate) struct Room<B: Backend> {
-    x: B::Buf,   // rows x dim: the residual stream
-    qkv: B::Buf, // rows x (heads + 2 kv_heads) head_dim
-    q: B::Buf,   // rows x heads head_dim
-    a: B::Buf,   // rows x heads head_dim
-    h: B::Buf,   // rows x hidden
+    pub x: B::Buf, // rows x dim: the residual stream
+    qkv: B::Buf,   // rows x (heads + 2 kv_heads) head_dim
+    q: B::Buf,     // rows x heads head_dim
+    a: B::Buf,     // rows x heads head_dim
+    h: B::Buf,     // rows x hidden
     sparse: Option<Sparse<B>>,
     y: Option<B::Buf>, // rows x dim: what is normalised before it is added
     logits: B::Buf,    // logits_rows x vocab
@@ -95,6 +95,39 @@ impl<B: Backend> Room<B> {
             logits: b.buf(options.logits_rows, spec.vocab, Precision::Full)?,
         })
     }
+
+    /// Runs the rows of the current step through a block, whose keys and values are those of layer `i` of the pages.
+    pub fn block(
+        &mut self,
+        b: &mut B,
+        spec: &Spec,
+        l: &Layer<B>,
+        kv: &mut B::Pages,
+        i: usize,
+    ) -> Result<(), nano_kernels::Error> {
+        let mlp_norm = l.mlp_norm.as_ref().or(l.attend_norm.as_ref());
+        b.linear(&mut self.qkv, &self.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
+        b.rope_store(&mut self.q, &self.qkv, kv, i, &l.rope)?;
+        b.attend(&mut self.a, &self.q, kv, i, l.attend, l.sinks.as_ref())?;
+        if let (true, Mlp::Dense { up, after, .. }) = (spec.parallel, &l.mlp) {
+            b.linear(&mut self.h, &self.x, mlp_norm, up, *after, Rows::All)?;
+        }
+        add(b, &mut self.x, &mut self.y, &l.out, &self.a, l.attend_post.as_ref())?;
+        match (&l.mlp, &mut self.sparse) {
+            (Mlp::Dense { up, after, down }, _) => {
+                if !spec.parallel {
+                    b.linear(&mut self.h, &self.x, mlp_norm, up, *after, Rows::All)?;
+                }
+                add(b, &mut self.x, &mut self.y, down, &self.h, l.mlp_post.as_ref())?;
+            }
+            (Mlp::Sparse { router, experts }, Some(Sparse { logits, h })) => {
+                b.linear(logits, &self.x, mlp_norm, router, After::Store, Rows::All)?;
+                b.experts(&mut self.x, h, mlp_norm, logits, experts)?;
+            }
+            (Mlp::Sparse { .. }, None) => unreachable!("a model with experts has room for them"),
+        }
+        Ok(())
+    }
 }
 
 impl<B: Backend> Decoder<B> {
@@ -126,27 +159,7 @@ impl<B: Backend> Decoder<B> {
         let Self { spec, room, .. } = self;
         b.embed(&mut room.x, &self.embed.weight, spec.embed_scale, None)?;
         for (i, l) in self.layers.iter().enumerate() {
-            let mlp_norm = l.mlp_norm.as_ref().or(l.attend_norm.as_ref());
-            b.linear(&mut room.qkv, &room.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
-            b.rope_store(&mut room.q, &room.qkv, kv, i, &l.rope)?;
-            b.attend(&mut room.a, &room.q, kv, i, l.attend, l.sinks.as_ref())?;
-            if let (true, Mlp::Dense { up, after, .. }) = (spec.parallel, &l.mlp) {
-                b.linear(&mut room.h, &room.x, mlp_norm, up, *after, Rows::All)?;
-            }
-            add(b, &mut room.x, &mut room.y, &l.out, &room.a, l.attend_post.as_ref())?;
-            match (&l.mlp, &mut room.sparse) {
-                (Mlp::Dense { up, after, down }, _) => {
-                    if !spec.parallel {
-                        b.linear(&mut room.h, &room.x, mlp_norm, up, *after, Rows::All)?;
-                    }
-                    add(b, &mut room.x, &mut room.y, down, &room.h, l.mlp_post.as_ref())?;
-                }
-                (Mlp::Sparse { router, experts }, Some(Sparse { logits, h })) => {
-                    b.linear(logits, &room.x, mlp_norm, router, After::Store, Rows::All)?;
-                    b.experts(&mut room.x, h, mlp_norm, logits, experts)?;
-                }
-                (Mlp::Sparse { .. }, None) => unreachable!("a model with experts has room for them"),
-            }
+            room.block(b, spec, l, kv, i)?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
         b.linear(&mut room.logits, &room.x, Some(&self.norm), head, After::Store, Rows::Logits)?;

@@ -2,10 +2,13 @@
 //! what is read together, and refuses what is left over. One tensor is in host memory at a time. How the parts become a
 //! decoder is in `assemble.rs`.
 
+mod alone;
 pub mod experts;
 mod kept;
+mod notices;
 mod plan;
 
+pub use alone::{block, last_norm};
 pub use plan::{Plan, plan};
 
 use crate::assemble::{Block, Mlp, Parts, Product, Scale};
@@ -89,23 +92,8 @@ pub fn load<B: Backend>(
     cache: Option<&PackedCache>,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Decoder<B>> {
-    let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
-    let mut loader = Loader {
-        checkpoint,
-        backend: &*backend,
-        spec,
-        options,
-        used: HashSet::new(),
-        converted: BTreeMap::new(),
-        again: BTreeSet::new(),
-        broken: Vec::new(),
-        reordered: Vec::new(),
-        formats: BTreeMap::new(),
-        step_bytes: 0,
-        progress: Progress { done_bytes: 0, total_bytes: bytes },
-        report,
-        shelf: Shelf::open::<B>(cache, checkpoint, spec, options)?,
-    };
+    let shelf = Shelf::open::<B>(cache, checkpoint, spec, options)?;
+    let mut loader = Loader::new(checkpoint, &*backend, spec, options, shelf, report);
     let embed = loader.weight(&[Role::Embed], 0)?;
     let head = if spec.tied {
         loader.ignore(Role::Head);
@@ -128,6 +116,33 @@ pub fn load<B: Backend>(
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
+    fn new(
+        checkpoint: &'a dyn Checkpoint,
+        backend: &'a B,
+        spec: &'a Spec,
+        options: &'a LoadOptions,
+        shelf: Shelf<'a>,
+        report: &'a mut dyn FnMut(Progress),
+    ) -> Self {
+        let bytes = checkpoint.names().iter().filter_map(|n| checkpoint.info(n)).map(|i| i.bytes as u64).sum();
+        Loader {
+            checkpoint,
+            backend,
+            spec,
+            options,
+            used: HashSet::new(),
+            converted: BTreeMap::new(),
+            again: BTreeSet::new(),
+            broken: Vec::new(),
+            reordered: Vec::new(),
+            formats: BTreeMap::new(),
+            step_bytes: 0,
+            progress: Progress { done_bytes: 0, total_bytes: bytes },
+            report,
+            shelf,
+        }
+    }
+
     fn name(&self, role: Role, layer: usize, part: &str) -> Option<String> {
         name(self.checkpoint, self.spec, role, layer, part)
     }
@@ -322,44 +337,6 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         *self.formats.entry(kind(role)).or_default().entry(to.name()).or_default() += 1;
         to
-    }
-
-    /// Refuses tensors that nobody used, and puts into words what the user should know.
-    fn finish(&self) -> Result<Vec<String>> {
-        let arch = self.spec.arch;
-        let ignored = |name: &str| arch.ignored.iter().any(|end| name.ends_with(end));
-        let left: Vec<&str> =
-            self.checkpoint.names().into_iter().filter(|n| !self.used.contains(*n) && !ignored(n)).collect();
-        if let Some(first) = left.first() {
-            let more =
-                if left.len() > 1 { format!(" (and {} more such tensors)", left.len() - 1) } else { String::new() };
-            let why = format!("is not used by architecture {}{more}: this is another kind of model", arch.name);
-            return Err(Error::tensor(self.checkpoint.path(), first, why));
-        }
-        let mut notices = self.checkpoint.notices();
-        let converted = self.converted.iter();
-        notices.extend(converted.map(|((from, to), n)| format!("{n} tensors of format {from} were converted to {to}")));
-        if let Some(asked) = self.options.quantization.filter(|_| !self.again.is_empty()) {
-            let formats: Vec<&str> = self.again.iter().copied().collect();
-            notices.push(format!(
-                "the checkpoint is quantized already ({}): quantizing it again to {} loses quality; without --quantization it is kept as it is",
-                formats.join(", "),
-                asked.name()
-            ));
-        }
-        let others = |n: usize| if n > 1 { format!(" and {} other tensors", n - 1) } else { String::new() };
-        if let Some(name) = self.reordered.first() {
-            let (more, to) = (others(self.reordered.len()), B::native(Format::F32));
-            notices.push(format!(
-                "tensor {name}{more}: held as {to}, because tensors that are read with it have their columns in another order"
-            ));
-        }
-        if let Some((name, n)) = self.broken.first() {
-            let more = others(self.broken.len());
-            notices
-                .push(format!("tensor {name} has {n} values that are not finite numbers{more}: the file is damaged"));
-        }
-        Ok(notices)
     }
 }
 

@@ -76,6 +76,11 @@ impl Quantization {
         }
     }
 
+    /// Whether its steps are so wide that it matters much which weights are held more exactly.
+    pub fn is_coarse(self) -> bool {
+        matches!(self, Quantization::Q4F16 | Quantization::Q4_1 | Quantization::Q4K)
+    }
+
     /// The name.
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(quantization, _)| *quantization == self).map_or("", |(_, names)| names[0])

@@ -321,8 +321,9 @@ pub struct QuantizeArgs {
     #[arg(long)]
     pub force: bool,
     /// Measure on this text (or a file of it) which weights matter, and quantize those more exactly. Some thousand words of
-    /// the kind that the model is for will do
-    #[arg(long, value_name = "TEXT|FILE")]
+    /// the kind that the model is for will do. Unless given, 4 bits are measured on a short text of many kinds; none measures
+    /// nothing
+    #[arg(long, value_name = "TEXT|FILE|none")]
     pub calibrate: Option<String>,
     /// A file for what was measured: --calibrate writes it, without --calibrate it is read
     #[arg(long, value_name = "FILE")]

@@ -77,6 +77,26 @@ fn a_calibration_is_kept() {
 }
 
 #[test]
+fn four_bits_are_measured_on_a_text_that_the_program_brings() {
+    let from = Tiny::default().folder(1).temp("cli-sample");
+    let quantize = |out: &str, args: &[&str]| {
+        let mut command = nano(from.path());
+        command.args(["quantize", "-m", path(from.path()), "--out", path(&from.path().join(out))]).args(args);
+        run(command, "")
+    };
+    let ran = quantize("a.gguf", &["-q", "q4f16"]).succeeded();
+    assert!(ran.stderr.contains("calibrated 15 matrices"), "{}", ran.stderr);
+    let none = quantize("b.gguf", &["-q", "q4f16", "--calibrate", "none"]).succeeded();
+    assert!(!none.stderr.contains("calibrated"), "{}", none.stderr);
+    let exact = quantize("c.gguf", &["-q", "q8f16"]).succeeded();
+    assert!(!exact.stderr.contains("calibrated"), "{}", exact.stderr);
+    let read = |name: &str| std::fs::read(from.path().join(name)).unwrap();
+    assert!(read("a.gguf") != read("b.gguf"));
+    quantize("d.gguf", &["-q", "q4f16", "--calibrate", "none", "--calibration", "kept.gguf"])
+        .failed_with(&["--calibrate none", "--calibration"]);
+}
+
+#[test]
 fn a_killed_run_leaves_nothing_under_the_name() {
     let tiny = Tiny { layers: 8, dim: 512, hidden: 2048, heads: 32, ..Tiny::default() };
     let from = tiny.folder(1).temp("cli-killed");
@@ -84,7 +104,8 @@ fn a_killed_run_leaves_nothing_under_the_name() {
     let out = dir.path().join("m.gguf");
     let start = || {
         let mut command = nano(dir.path());
-        command.args(["quantize", "-m", path(from.path()), "-q", "q4_k", "-t", "1", "--out", path(&out)]);
+        command.args(["quantize", "-m", path(from.path()), "-q", "q4_k", "--calibrate", "none", "-t", "1"]);
+        command.args(["--out", path(&out)]);
         command
     };
     let mut child = start().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

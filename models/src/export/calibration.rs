@@ -1,22 +1,20 @@
-//! Which weights matter: a text is run through the model, and the squares of what its products are given are summed up. The
+//! Which weights matter: a text is taken through the model, and the squares of what its products are given are summed up. The
 //! sums can be kept in a file, an importance matrix as llama.cpp reads (`--imatrix`) and writes it.
 
 use super::file::write_whole;
 use super::tensors::{self, Data};
+use super::walk::{WINDOW, Walk};
 use crate::checkpoint::Map;
 use crate::checkpoint::gguf::{Listed, Value, header, parse, type_number};
+use crate::names::Role;
 use crate::spec::Spec;
-use crate::{Checkpoint, Decoder, Error, LoadOptions, Result};
-use nano_kernels::cpu::Cpu;
-use nano_kernels::{Backend, Format, HostTensor, KvFormat, PAGE_ROWS, Pick, Row, SequenceRows, Step};
+use crate::{Checkpoint, Error, Result};
+use nano_kernels::cpu::Inputs;
+use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Tokens that are read in one go, each lot for itself.
-const WINDOW: usize = 512;
-/// Rows of a lot that the head is given: one of so many.
-const HEAD_ROWS: usize = 8;
 /// What follows a tensor's name.
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
@@ -33,9 +31,21 @@ struct Seen {
     squares: Vec<f32>,
 }
 
+impl Seen {
+    fn add(&mut self, inputs: &Inputs) {
+        self.rows += inputs.rows;
+        self.squares.resize(inputs.squares.len(), 0.0);
+        self.squares.iter_mut().zip(&inputs.squares).for_each(|(sum, x)| *sum += x);
+    }
+}
+
 impl Calibration {
-    /// Runs the model on `tokens`, on the processor. `report` is told how many tokens are done. Experts are left out: too
-    /// few tokens go through each.
+    /// A short text of many kinds to measure on where nobody names one: less exact than a long one of the kind that a model
+    /// is for, and far better than to take all inputs for alike.
+    pub const SAMPLE: &str = include_str!("sample.txt");
+
+    /// Takes `tokens` through the model, on the processor, one block in memory at a time. `report` is told how many tokens are
+    /// done. Experts are left out: too few tokens go through each.
     pub fn measure(
         checkpoint: &dyn Checkpoint,
         tokens: &[u32],
@@ -43,30 +53,10 @@ impl Calibration {
         report: &mut dyn FnMut(usize),
     ) -> Result<Calibration> {
         let spec = Spec::read(checkpoint)?.for_context(WINDOW);
-        let mut backend = Cpu::new(threads)?;
-        backend.watch();
-        let (rows, logits_rows) = (WINDOW, WINDOW.div_ceil(HEAD_ROWS));
-        let options = LoadOptions { quantization: None, head: None, rows, logits_rows, threads };
-        let mut decoder = Decoder::load(checkpoint, &mut backend, &spec, &options, &mut |_| ())?;
-        let pages = WINDOW / PAGE_ROWS;
-        let mut kv = backend.pages(spec.page_layout(pages, KvFormat::F32))?;
-        let mut done = 0;
-        for lot in tokens.chunks(WINDOW) {
-            let row = |(i, token): (usize, &u32)| {
-                let at = i as u32;
-                Row { token: *token, position: at, slot: at, sequence: 0, visible: at + 1 }
-            };
-            let step = Step {
-                rows: lot.iter().enumerate().map(row).collect(),
-                sequences: vec![SequenceRows { pages: (0..pages as u32).collect() }],
-                logits: (0..lot.len() as u32).step_by(HEAD_ROWS).collect(),
-                pick: Pick::None,
-            };
-            backend.run(&step, None, &mut |b| decoder.forward(b, &mut kv))?;
-            done += lot.len();
-            report(done);
-        }
-        let inputs = backend.watched();
+        let mut walk = Walk::new(checkpoint, &spec, threads)?;
+        walk.go(tokens, report)?;
+        let (inputs, head) = walk.seen();
+        let read_by_head = if spec.tied { Role::Embed } else { Role::Head };
         let mut seen = BTreeMap::new();
         for item in tensors::list(checkpoint, &spec)?.iter().filter(|item| item.matrix) {
             let Data::Parts(parts) = &item.data else { continue };
@@ -75,9 +65,11 @@ impl Calibration {
             let is = |name: &String| {
                 name.strip_prefix(&part.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
             };
-            let found = inputs.iter().find(|inputs| inputs.rows > 0 && inputs.names.iter().any(is));
-            if let Some(found) = found {
-                seen.insert(item.name.clone(), Seen { rows: found.rows, squares: found.squares.clone() });
+            let mut of_item = Seen { rows: 0, squares: Vec::new() };
+            let of_blocks = inputs.iter().filter(|inputs| inputs.rows > 0 && inputs.names.iter().any(is));
+            of_blocks.chain([&head].into_iter().filter(|_| item.role == read_by_head)).for_each(|x| of_item.add(x));
+            if of_item.rows > 0 {
+                seen.insert(item.name.clone(), of_item);
             }
         }
         Ok(Calibration(seen))

@@ -9,6 +9,7 @@ mod file;
 mod numbers;
 mod tensors;
 mod vocabulary;
+mod walk;
 
 use crate::checkpoint::Container;
 use crate::checkpoint::gguf::{Gguf, GgufValue};
