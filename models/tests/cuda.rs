@@ -150,7 +150,7 @@ fn emulated_recordings_are_the_steps() {
 #[test]
 fn the_shipped_ptx_gives_the_authors_logits() {
     for capability in [87, 72] {
-        for name in ["plain", "window", "olmo2", "gemma2", "qwen2-moe"] {
+        for name in ["plain", "window", "olmo2", "gemma2", "qwen2-moe", "gpt-oss"] {
             logits(name, 1, &|| Interpreter::new(capability).unwrap());
         }
     }
@@ -174,7 +174,7 @@ fn the_device_gives_the_authors_logits() {
 /// What the plan says of more rows is what they take.
 #[test]
 fn the_plan_counts_the_room() {
-    for name in ["plain", "qwen3-moe", "qwen2-moe", "gemma2"] {
+    for name in ["plain", "qwen3-moe", "qwen2-moe", "gemma2", "gpt-oss"] {
         let checkpoint = open(&folder(name)).unwrap();
         let spec = Spec::read(&*checkpoint).unwrap();
         let [few, many] = [100, 900].map(|rows| {
