@@ -76,6 +76,13 @@ template <int A, int B> DEVICE void to_scores(float (&x)[A][B], const Rule& rule
     }
 }
 
+// What a head's sink, if there are any, adds to the sum of weights that are relative to 2^most. A sink is a score that
+// has no value; the rule for scores is not for it. Far above the others it gives infinity: what was seen then counts for
+// nothing. Where nothing was seen there is nothing to add to.
+DEVICE float drained(const float* sinks, u32 head, float most) {
+    return sinks && most != NEVER ? exp2_fast(fmaf(sinks[head], 1.442695041f, -most)) : 0.0f;
+}
+
 // The first cache row that a row sees; `window` counts the row itself.
 DEVICE u32 seen_from(u32 visible, u32 window) { return visible > window ? visible - window : 0; }
 

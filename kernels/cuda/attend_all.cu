@@ -76,7 +76,7 @@ DEVICE void attend_all(Queries q, Queries to, Source from, u32 group, u32 most, 
         if (row + PAGE_ROWS < range.to) stage_rows<W>(room, from, row + PAGE_ROWS, range.to);
 #endif
     }
-    put_results(s.tile, to, threadIdx.x / 32 * 16);
+    put_results(s.tile, to, nullptr, threadIdx.x / 32 * 16);
 }
 
 #define ATTEND_ALL(name, W)                                                                                               \

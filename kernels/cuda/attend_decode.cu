@@ -35,9 +35,10 @@ DEVICE void attend_decode(Queries q, Results to, const Pool& pool, u32 layer_fie
 #define ATTEND_DECODE(name, W, E)                                                                                         \
     KERNEL_MIN(256, 1) name(u8* q, u32 q_stride, u32 q_half, u8* out, u32 out_stride, u32 out_half, const u64* slabs,            \
                      u32 shift, u32 page_bytes, u32 field_bytes, u32 layer_field, u32 group, u32 most, u32 head_dim,      \
-                     u32 window, float scale, float cap, const u32* visible, const u32* table, const u32* pages,          \
-                     float* partial, u32* counters) {                                                                     \
-        attend_decode<W, E>({q, q_stride, q_half, 0, 0, 0, 0, head_dim}, {out, out_stride, out_half, 0, 0, 0, head_dim},  \
+                     u32 window, float scale, float cap, const float* sinks, const u32* visible, const u32* table,        \
+                     const u32* pages, float* partial, u32* counters) {                                                   \
+        attend_decode<W, E>({q, q_stride, q_half, 0, 0, 0, 0, head_dim},                                                  \
+                            {out, out_stride, out_half, 0, 0, 0, head_dim, sinks},                                        \
                             {slabs, shift, page_bytes, field_bytes}, layer_field, group, most, window, {scale, cap},        \
                             visible, table, pages, partial, counters);                                                    \
     }

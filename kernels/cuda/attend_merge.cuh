@@ -20,6 +20,7 @@ template <int W> struct Merge {
 struct Results {
     u8* at;
     u32 stride, half, row, head, heads, head_dim;
+    const float* sinks;  // of all heads, or null
 };
 
 template <int W> DEVICE void put_result(const Results& to, u32 query, u32 dim, float v) {
@@ -45,6 +46,7 @@ template <int W> DEVICE void merge_splits(u8* shared, const volatile float* from
             weight[i * 8 + threadIdx.x] = w;
             l += w * from[i * Merge<W>::partial + threadIdx.x * 2 + 1];
         }
+        if (threadIdx.x < to.heads) l += drained(to.sinks, to.head + threadIdx.x, most);
         totals[threadIdx.x] = make_float2(most, l);
     }
     __syncthreads();
@@ -84,8 +86,9 @@ template <int W, typename S> DEVICE void merge(S& s, u8* shared, float* partial,
             const float2 state = states[w * 8 + threadIdx.x];
             if (state.x != NEVER) l += state.y * exp2_fast(state.x - most);
         }
-        totals[threadIdx.x] = make_float2(most, l);
         if (splits > 1) mine[threadIdx.x * 2] = most, mine[threadIdx.x * 2 + 1] = l;
+        else if (threadIdx.x < to.heads) l += drained(to.sinks, to.head + threadIdx.x, most);
+        totals[threadIdx.x] = make_float2(most, l);
     }
 #pragma unroll
     for (int part = 0; part < W / (int)dims; part++) {

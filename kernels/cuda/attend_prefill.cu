@@ -6,7 +6,7 @@
 
 template <int W, typename E>
 DEVICE void attend_prefill(Queries q, Queries to, const Pool& pool, u32 layer_field, u32 group, u32 most, u32 window, Rule rule,
-                           const u32* tiles, const u32* visible, const u32* table, const u32* pages) {
+                           const float* sinks, const u32* tiles, const u32* visible, const u32* table, const u32* pages) {
     DYNAMIC_SHARED(u8, shared);
     // The last tiles of a prompt see the most: they come first.
     const u32* tile = tiles + 2 * (gridDim.x - 1 - blockIdx.x);
@@ -46,17 +46,17 @@ DEVICE void attend_prefill(Queries q, Queries to, const Pool& pool, u32 layer_fi
         attend_page<false>(s.tile, field, width, page * PAGE_ROWS, range.to, whole, SeenEach{s.sees}, rule);
     }
 #endif
-    put_results(s.tile, to, threadIdx.x / 32 * 16);
+    put_results(s.tile, to, sinks, threadIdx.x / 32 * 16);
 }
 
 #define ATTEND_PREFILL(name, W, E)                                                                                        \
     KERNEL_MIN(256, 1) name(u8* q, u32 q_stride, u32 q_half, u8* out, u32 out_stride, u32 out_half, const u64* slabs,     \
                      u32 shift, u32 page_bytes, u32 field_bytes, u32 layer_field, u32 group, u32 most, u32 head_dim, u32 window,     \
-                     float scale, float cap, const u32* tiles, const u32* visible, const u32* table,                    \
-                     const u32* pages) {                                                                                  \
+                     float scale, float cap, const float* sinks, const u32* tiles, const u32* visible,                  \
+                     const u32* table, const u32* pages) {                                                                \
         attend_prefill<W, E>({q, q_stride, q_half, 0, 0, 0, 0, head_dim}, {out, out_stride, out_half, 0, 0, 0, 0, head_dim}, \
                              {slabs, shift, page_bytes, field_bytes}, layer_field, group, most, window, {scale, cap},     \
-                             tiles, visible, table, pages);                                                               \
+                             sinks, tiles, visible, table, pages);                                                        \
     }
 
 ATTEND_PREFILL(attend_prefill_f16_64, 64, u16)

@@ -163,7 +163,7 @@ DEVICE void attend_page(Rows<W, E>& s, const u8* page, u32 row, u32 limit, bool 
 }
 
 // Writes the results of the warp's queries, the first of which is number `query` of the block.
-template <int W, typename E> DEVICE void put_results(Rows<W, E>& s, const Queries& to, u32 query) {
+template <int W, typename E> DEVICE void put_results(Rows<W, E>& s, const Queries& to, const float* sinks, u32 query) {
     const u32 lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -172,6 +172,7 @@ template <int W, typename E> DEVICE void put_results(Rows<W, E>& s, const Querie
         l += __shfl_xor_sync(FULL, l, 2);
         const u32 i = query + g + 8 * r;
         if (i >= to.tokens * to.heads) continue;
+        l += drained(sinks, to.head + i % to.heads, s.m[r]);
         float scale = l > 0.0f || l != l ? 1.0f / l : 0.0f;
         if constexpr (Stored<E>::scaled) scale *= __uint_as_float(s.unit);
         const u64 at = (u64)(to.first + i / to.heads) * to.stride + (to.head + i % to.heads) * to.head_dim;

@@ -219,14 +219,15 @@ template <int NT, int W, typename E> DEVICE void end(Volta<NT, W, E>& s) {
 }
 
 // Writes the results of the warp's queries, the first of which is number `query` of the block.
-template <int NT, int W, typename E> DEVICE void put_results(Volta<NT, W, E>& s, const Queries& to, u32 query) {
+template <int NT, int W, typename E> DEVICE void put_results(Volta<NT, W, E>& s, const Queries& to, const float* sinks, u32 query) {
     const Lane lane = this_lane();
     end(s);
 #pragma unroll
     for (int k = 0; k < 4 * NT; k++) {
         const u32 i = query + (k >> 2) * 8 + query_of(s, k & 3);
         if (i >= to.tokens * to.heads) continue;
-        const float scale = s.l[k] > 0.0f || s.l[k] != s.l[k] ? unit_value(s) / s.l[k] : 0.0f;
+        const float l = s.l[k] + drained(sinks, to.head + i % to.heads, s.m[k]);
+        const float scale = l > 0.0f || l != l ? unit_value(s) / l : 0.0f;
         const u64 at = (u64)(to.first + i / to.heads) * to.stride + (to.head + i % to.heads) * to.head_dim;
 #pragma unroll
         for (int j = 0; j < W / 32; j++) {

@@ -3,9 +3,11 @@
 #pragma once
 #include "ptx.cuh"
 
-// A part of an expert's weights: as in the arguments of a product. `rows` is 0 if the expert has no such part.
+// A part of an expert's weights: as in the arguments of a product. `rows` is 0 if the expert has no such part; `bias` is
+// that of all its parts, or null.
 struct Card {
     const u8 *quants, *scales, *supers;
+    const float* bias;
     float unscale;
     u32 kind, rows, first, shift;
 };

@@ -17,7 +17,7 @@ template <int F> DEVICE void experts_decode(const Run* runs, const Card* cards, 
     const u32 items = (p.after & 0xff) == GLU ? card.rows / 32 : (card.rows + 15) / 16;
     if (blockIdx.x >= items) return;
     p.quants = card.quants, p.scales = card.scales, p.supers = card.supers;
-    p.unscale = card.unscale, p.outputs = card.rows, p.first = card.first, p.shift = card.shift;
+    p.bias = card.bias, p.unscale = card.unscale, p.outputs = card.rows, p.first = card.first, p.shift = card.shift;
     if (p.gather) p.gather += run.first;
     else p.x += (u64)run.first * p.x_stride * (p.x_half ? 2 : 4);
     p.out += (u64)run.first * p.out_stride * (p.out_half ? 2 : 4);

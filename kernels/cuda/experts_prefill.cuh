@@ -17,7 +17,7 @@ template <int F> DEVICE bool job_of(Job& job, Place& p, u32 tiles, u32 n, EXPERT
     if (!has_work<F>(runs, cards, blockIdx.y, run, card)) return false;
     x += (u64)run.first * x_stride * 2;
     out += (u64)run.first * out_stride * (out_half ? 2 : 4);
-    job = Job{card.quants, card.scales, card.supers, x, out, nullptr, card.rows, cols, x_stride, run.rows, out_stride,
+    job = Job{card.quants, card.scales, card.supers, x, out, card.bias, card.rows, cols, x_stride, run.rows, out_stride,
               out_half, card.first, after, 1, card.unscale, card.shift};
     p.glu = (after & 0xff) == GLU;
     p.n = n, p.n0 = 0, p.tiles_k = (cols + 127) / 128;

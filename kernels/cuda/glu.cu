@@ -6,5 +6,6 @@ KERNEL(256) glu(const float* y, u32 y_stride, u8* out, u32 out_stride, u32 out_h
     const u32 j = blockIdx.x * 256 + threadIdx.x, n = blockIdx.y;
     if (j >= outs) return;
     const float* row = y + (u64)n * y_stride;
-    put_value(out, out_half, (u64)n * out_stride + j, act_of(after >> 8, row[j]) * row[outs + j]);
+    const float up = row[outs + j], factor = after == CLAMPED_GLU ? beside_clamped(up) : up;
+    put_value(out, out_half, (u64)n * out_stride + j, act_of(after >> 8, row[j]) * factor);
 }

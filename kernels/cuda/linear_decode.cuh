@@ -218,8 +218,10 @@ DEVICE void put(const Decode& p, u32 n, u32 o, float sum, float gate) {
     const u64 to = (u64)n * p.out_stride + p.first + o;
     float v = fmaf(what == GLU ? gate : sum, p.unscale, bias ? bias[0] : 0.0f);
     if (what == ADD) v += value_at(p.out, p.out_half, to);
+    if (what == GLU) sum = fmaf(sum, p.unscale, bias ? bias[outputs] : 0.0f);
+    if (p.after == CLAMPED_GLU) sum = beside_clamped(sum);
     if (what >= ACT) v = act_of(p.after >> 8, v);
-    if (what == GLU) v *= fmaf(sum, p.unscale, bias ? bias[outputs] : 0.0f);
+    if (what == GLU) v *= sum;
     put_value(p.out, p.out_half, to, v);
 }
 

@@ -19,7 +19,9 @@ KERNEL(256) linear_prefill_sum(const float* parts, u32 splits, u32 stride, u8* o
     float v = fmaf(sum, unscale, bias ? bias[first + o] : 0.0f);
     if (what == ADD) v += value_at(out, out_half, to);
     if (what >= ACT) v = act_of(after >> 8, v);
-    if (what == GLU) v *= fmaf(up, unscale, bias ? bias[first + width + o] : 0.0f);
+    if (what == GLU) up = fmaf(up, unscale, bias ? bias[first + width + o] : 0.0f);
+    if (after == CLAMPED_GLU) up = beside_clamped(up);
+    if (what == GLU) v *= up;
     put_value(out, out_half, to, v);
 }
 

@@ -88,7 +88,8 @@ UNROLL
             if (what == GLU) {
 UNROLL
                 for (int i = 0; i < PLANES; i++) up += at[i * plane + r * stride + 16];
-                v *= fmaf(up, job.unscale, up_bias);
+                up = fmaf(up, job.unscale, up_bias);
+                v *= job.after == CLAMPED_GLU ? beside_clamped(up) : up;
             }
             put_value(job.out, job.out_half, to, v);
         }

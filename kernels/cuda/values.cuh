@@ -50,13 +50,20 @@ DEVICE float erf_of(float x) {
     const float positive = 1.0f - p * t * exp2_fast(-1.442695041f * a * a);
     return x < 0.0f ? -positive : positive;
 }
-// The activations, by the numbers of `after_code` (src/cuda/linear.rs): silu, gelu, gelu with tanh.
+// The activations, by the numbers of `after_code` (src/cuda/linear.rs): silu, gelu, gelu with tanh, and that of gates which
+// are held below a limit.
+#define CLAMPED 3u
+#define LIMIT 7.0f
 DEVICE float act_of(u32 act, float x) {
-    if (act == 0) return x * sigmoid_of(x);
     if (act == 1) return 0.5f * x * (1.0f + erf_of(x * 0.7071067812f));
+    const float held = act == CLAMPED && x > LIMIT ? LIMIT : x;
     // x / 2 (1 + tanh u) = x sigmoid(2 u)
-    return x * sigmoid_of(1.595769122f * fmaf(0.044715f * x * x, x, x));
+    const float u = act == 2 ? 1.595769122f * fmaf(0.044715f * x * x, x, x) : act == CLAMPED ? 1.702f * held : x;
+    return held * sigmoid_of(u);
 }
+// What such a gate multiplies, and the number of what ends so.
+#define CLAMPED_GLU (3u | CLAMPED << 8)
+DEVICE float beside_clamped(float up) { return (up > LIMIT ? LIMIT : up < -LIMIT ? -LIMIT : up) + 1.0f; }
 
 // The sum over a block of 32 n threads, the same in all of them. `room` holds n floats and is used for one sum only.
 DEVICE float block_sum(float v, float* room) {

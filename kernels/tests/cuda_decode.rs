@@ -90,7 +90,7 @@ fn what_comes_before_and_after() {
             }
         }
     }
-    for act in [Act::Silu, Act::Gelu, Act::GeluTanh] {
+    for act in [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Clamped] {
         for after in [After::Store, After::Add, After::Act(act), After::Glu(act)] {
             for out in [Precision::Full, Precision::Half] {
                 for bias in [false, true] {
@@ -98,6 +98,18 @@ fn what_comes_before_and_after() {
                     check(&case, 4, &[0]);
                 }
             }
+        }
+    }
+}
+
+/// As experts' routers: few outputs.
+#[test]
+fn routers() {
+    for (format, rows) in [(Format::F16, 1), (Format::F16, 4), (Format::Q8_0, 8)] {
+        for multiprocessors in [1, 16] {
+            let norm = Some((NormKind::Rms, false));
+            let case = Case { norm, x: Precision::Full, bias: true, ..Case::new(format, 32, 2880, rows) };
+            check(&case, multiprocessors, &[0]);
         }
     }
 }
@@ -249,6 +261,7 @@ fn agrees<D: Driver>(open: impl Fn() -> D) {
         for case in [
             Case { norm, x: Precision::Full, bias: true, ..case(40, 768, 1) },
             Case { after: After::Glu(Act::Silu), out: Precision::Half, ..case(64, 512, 8) },
+            Case { after: After::Glu(Act::Clamped), bias: true, ..case(32, 256, 2) },
             Case { after: After::Add, gather: true, x: Precision::Full, ..case(17, 256, 3) },
             Case { norm, order: true, ..case(32, 512, 1) },
             // More inputs than a block keeps.

@@ -121,10 +121,45 @@ fn formats_may_differ() {
     }
 }
 
+/// Gates that are held below their limit, and biases that bring many of them there, by themselves and together.
+#[test]
+fn clamped_gates_and_biases() {
+    use Format::{F16, Q4_0, Q8_0};
+    let mut random = Random::new(70);
+    let mut mixtures: Vec<Mixture> =
+        FORMATS.iter().enumerate().map(|(i, f)| Mixture::of(&mut random, *f, 5, i % 3 == 0)).collect();
+    // Gates and ups of two formats, some experts whole, widths that no tile ends with.
+    mixtures.push(Mixture::new(&mut random, &|_| [Q8_0, Q4_0, F16], 4, [64, 64], None));
+    mixtures.push(Mixture::new(
+        &mut random,
+        &|e| if e % 2 == 0 { [Q8_0; 3] } else { [Q4_0, Q8_0, Q4_0] },
+        4,
+        [32, 32],
+        None,
+    ));
+    mixtures.push(Mixture::new(&mut random, &|_| [F16; 3], 4, [20, 8], Some(24)));
+    for (i, mixture) in mixtures.into_iter().enumerate() {
+        let mixture = mixture.biased(&mut random);
+        let some = |up: bool, down: bool| {
+            let [ups, downs] = mixture.biases.clone();
+            [ups.filter(|_| up), downs.filter(|_| down)]
+        };
+        for (rows, act, biases) in [
+            (1 + i % 8, Act::Clamped, some(true, true)),
+            (9 + i, Act::Clamped, some(true, true)),
+            (8, Act::Silu, some(i % 2 == 0, i % 2 == 1)),
+            (12, [Act::Silu, Act::Clamped][i % 2], some(i % 2 == 1, i % 2 == 0)),
+        ] {
+            let mixture = Mixture { act, biases, ..mixture.clone() };
+            check(&format!("mixture {i}, {act:?}"), &mixture, rows, &[i as u64], 4);
+        }
+    }
+}
+
 /// Experts whose columns lie in an order of their own, those of gates and ups or those of downs, beside some whose do not.
 #[test]
 fn columns_have_orders() {
-    let mut random = Random::new(70);
+    let mut random = Random::new(71);
     for (i, which) in [[true, true], [true, false], [false, true]].into_iter().enumerate() {
         let mut mixture = Mixture::new(&mut random, &|_| [Format::Int4(Group::G32); 3], 4, [64, 96], Some(64));
         for [gate, up, down] in mixture.weights.iter_mut().skip(1) {
@@ -252,12 +287,13 @@ fn ties_on_emulators() {
     ARCHES.iter().for_each(|arch| ties(&|| emulator(*arch, 9, 4)));
 }
 
-/// Every kernel once, and the routing of few and of many rows.
+/// Every kernel twice, once with biases and the other activation, and the routing of few and of many rows.
 fn few_cases<D: Driver>(what: &str, open: &dyn Fn() -> Result<D>) {
     let mut random = Random::new(68);
     for format in FORMATS {
-        let mixture = Mixture::of(&mut random, format, 4, format == Format::Q4_0);
-        for rows in [2, 9] {
+        let plain = Mixture::of(&mut random, format, 4, format == Format::Q4_0);
+        let biased = Mixture { act: Act::Clamped, ..plain.clone().biased(&mut random) };
+        for (rows, mixture) in [(2, &plain), (9, &plain), (3, &biased), (10, &biased)] {
             let x = random.floats(rows * mixture.dim);
             let logits = mixture.logits(&mut random, rows);
             let found = mixture.run(open().unwrap(), &x, &[&logits]).remove(0);

@@ -238,8 +238,14 @@ fn formats_and_shapes() {
 /// What is done with the sums, with and without bias, into both kinds of buffer, at once and added up from parts.
 #[test]
 fn ends() {
-    let afters =
-        [After::Add, After::Act(Act::Gelu), After::Act(Act::Silu), After::Glu(Act::Silu), After::Glu(Act::GeluTanh)];
+    let afters = [
+        After::Add,
+        After::Act(Act::Gelu),
+        After::Act(Act::Silu),
+        After::Glu(Act::Silu),
+        After::Glu(Act::GeluTanh),
+        After::Glu(Act::Clamped),
+    ];
     for (multiprocessors, cols, rows) in [(1, 64, 70), (48, 2048, 10)] {
         emulators(multiprocessors, |what, open| {
             for (i, after) in afters.into_iter().enumerate() {
@@ -255,6 +261,8 @@ fn ends() {
             let parts = vec![(Format::Q4_0, 36); 2];
             let glu = Case { parts, after: After::Glu(Act::Silu), bias: true, ..Case::new(Format::Q4_0, 0, 96, 12) };
             try_case(what, open, &[0], &glu);
+            // A router.
+            try_case(what, open, &[0], &Case { bias: true, ..Case::new(Format::F16, 32, 2880, 12) });
         });
     }
 }
@@ -339,6 +347,8 @@ fn few_cases<D: Driver>(what: &str, open: &dyn Fn(u64) -> Result<D>) {
         (700, 32, 40, After::Add),
         (330, 32, 40, After::Store),
         (32, 2048, 9, After::Glu(Act::Silu)),
+        (160, 32, 40, After::Glu(Act::Clamped)),
+        (32, 2048, 12, After::Glu(Act::Clamped)),
     ] {
         let case = Case { after, out: Precision::Half, ..Case::new(Format::Q4_0, outputs, cols, rows) };
         try_case(what, open, &[0], &case);

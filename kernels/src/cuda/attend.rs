@@ -67,6 +67,37 @@ fn block_queries(width: u32) -> u32 {
     if width > 128 { 64 } else { 128 }
 }
 
+/// Attention over the cache, as its launchers take it.
+struct Asked<'a> {
+    q: &'a Buf,
+    out: &'a Buf,
+    kv: &'a Pages,
+    layer: usize,
+    a: Attend,
+    sinks: Option<&'a Buf>,
+    kernels: &'static Kernels,
+}
+
+impl Asked<'_> {
+    fn q8(&self) -> bool {
+        self.kv.layout.format == KvFormat::Q8
+    }
+
+    /// What both kernels are told first.
+    fn args(&self, heads: Parts) -> Vec<Arg> {
+        let window = self.a.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX);
+        let field = (self.layer * self.kv.layout.kv_heads) as u32;
+        let mut args = Vec::with_capacity(24);
+        args.extend(buffer(self.q));
+        args.extend(buffer(self.out));
+        args.extend(self.kv.args());
+        args.extend([field, heads.group, heads.most, self.a.head_dim as u32, window].map(Arg::U32));
+        args.extend(rule(&self.a));
+        args.push(Arg::Ptr(self.sinks.map_or(0, |sinks| sinks.at)));
+        args
+    }
+}
+
 /// Factor on scores and cap, as `Rule` in `cuda/attend.cuh` has them.
 fn rule(a: &Attend) -> [Arg; 2] {
     let (scale, cap) = match a.softcap {
@@ -92,20 +123,30 @@ impl<D: Driver> Cuda<D> {
         self.driver.about().capability >= 80
     }
 
-    pub(super) fn launch_attend(&mut self, out: &mut Buf, q: &Buf, kv: &Pages, layer: usize, a: Attend) -> Result<()> {
+    pub(super) fn launch_attend(
+        &mut self,
+        out: &mut Buf,
+        q: &Buf,
+        kv: &Pages,
+        layer: usize,
+        a: Attend,
+        sinks: Option<&Buf>,
+    ) -> Result<()> {
         let kernels = kernels(&a)?;
         let cols = a.heads * a.head_dim;
         assert!(q.cols == cols && out.cols == cols, "buffers of attention have a head of each query");
         assert!(kv.layout.kv_heads == a.kv_heads && kv.layout.head_dim == a.head_dim, "pages fit the heads");
+        assert!(sinks.is_none_or(|sinks| sinks.cols == a.heads && !sinks.half), "each head has a sink");
         self.want_splits(&a, kernels.width, kv.layout.format == KvFormat::Q8);
         if self.shape.rows == 0 {
             return Ok(());
         }
+        let asked = Asked { q, out, kv, layer, a, sinks, kernels };
         // Tiles of one row each: many sequences that decode together.
         if self.shape.decode || self.shape.tiles[0] == self.shape.rows {
-            self.attend_decode(out, q, kv, layer, a, kernels)
+            self.attend_decode(&asked)
         } else {
-            self.attend_prefill(out, q, kv, layer, a, kernels)
+            self.attend_prefill(&asked)
         }
     }
 
@@ -120,32 +161,29 @@ impl<D: Driver> Cuda<D> {
         self.want(Wants { partial: bytes, counters: count, ..Wants::default() });
     }
 
-    fn attend_decode(&self, out: &Buf, q: &Buf, kv: &Pages, layer: usize, a: Attend, kernels: &Kernels) -> Result<()> {
-        let heads = Parts::new(&a, QUERIES);
+    fn attend_decode(&self, asked: &Asked<'_>) -> Result<()> {
+        let Asked { ref a, kernels, .. } = *asked;
+        let heads = Parts::new(a, QUERIES);
         let blocks = a.kv_heads as u32 * heads.parts * self.shape.rows;
         // Until the first step has said what it needs, there is no room for parts.
         let (made, parts) = (self.room.made, (blocks * self.shape.splits) as usize);
         let room = made.partial >= parts * partial_bytes(kernels.width) && made.counters >= blocks as usize;
         let splits = if room { self.shape.splits } else { 1 };
         let arrays = self.current.arrays();
-        let mut args = Vec::with_capacity(24);
-        args.extend(buffer(q));
-        args.extend(buffer(out));
-        args.extend(kv.args());
-        args.extend(self.heads_args(kv, layer, &a, heads));
-        args.extend(rule(&a));
+        let mut args = asked.args(heads);
         args.extend([arrays.visible, arrays.table, arrays.pages].map(Arg::Ptr));
         args.extend([self.room.partial, self.room.counters].map(Arg::Ptr));
         let dims = kernels.width.min(128);
         // `Merge` in `cuda/attend_merge.cuh`.
         let shared = THREADS / 32 * 64 + 128 + THREADS / 32 * 8 * (dims + 4) * 4;
-        let name = kernels.decode[usize::from(kv.layout.format == KvFormat::Q8)];
+        let name = kernels.decode[usize::from(asked.q8())];
         self.launch(name, [splits, a.kv_heads as u32 * heads.parts, self.shape.rows], THREADS, shared, &args)
     }
 
-    fn attend_prefill(&self, out: &Buf, q: &Buf, kv: &Pages, layer: usize, a: Attend, kernels: &Kernels) -> Result<()> {
+    fn attend_prefill(&self, asked: &Asked<'_>) -> Result<()> {
+        let Asked { ref a, kernels, .. } = *asked;
         let queries = block_queries(kernels.width);
-        let heads = Parts::new(&a, QUERIES.min(queries / TILES[0] as u32));
+        let heads = Parts::new(a, QUERIES.min(queries / TILES[0] as u32));
         let per_tile = a.kv_heads as u32 * heads.parts;
         // The largest tiles that a block can take, unless too few blocks come of it.
         let mut size = TILES.iter().rposition(|rows| *rows as u32 * heads.most <= queries).unwrap_or(0);
@@ -153,25 +191,12 @@ impl<D: Driver> Cuda<D> {
             size -= 1;
         }
         let warps = (TILES[size] as u32 * heads.most).div_ceil(WARP_QUERIES);
-        let q8 = kv.layout.format == KvFormat::Q8;
         let arrays = self.current.arrays();
-        let mut args = Vec::with_capacity(24);
-        args.extend(buffer(q));
-        args.extend(buffer(out));
-        args.extend(kv.args());
-        args.extend(self.heads_args(kv, layer, &a, heads));
-        args.extend(rule(&a));
+        let mut args = asked.args(heads);
         args.extend([arrays.tiles[size], arrays.visible, arrays.table, arrays.pages].map(Arg::Ptr));
-        let shared = self.block_bytes(kernels.width, warps, q8, false);
-        let name = kernels.prefill[usize::from(q8)];
+        let shared = self.block_bytes(kernels.width, warps, asked.q8(), false);
+        let name = kernels.prefill[usize::from(asked.q8())];
         self.launch(name, [self.shape.tiles[size], per_tile, 1], warps * 32, shared, &args)
-    }
-
-    /// Where a layer's fields begin, how heads are shared, and what is seen.
-    fn heads_args(&self, kv: &Pages, layer: usize, a: &Attend, heads: Parts) -> [Arg; 5] {
-        let window = a.window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX);
-        let field = (layer * kv.layout.kv_heads) as u32;
-        [field, heads.group, heads.most, a.head_dim as u32, window].map(Arg::U32)
     }
 
     /// Shared memory of a block of prefill or (`all`) encoder attention: see `cuda/attend_block.cuh`.

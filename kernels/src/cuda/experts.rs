@@ -20,6 +20,11 @@ use crate::{After, Norm, Result};
 use mixture::{Parts, Stack};
 use routes::Routes;
 
+/// Bytes of the room for routes, and for what all choices and the shared expert make.
+pub(super) fn room_bytes(rows: usize, chosen: usize, count: usize, dim: usize) -> [usize; 2] {
+    [Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim.next_multiple_of(8)]
+}
+
 impl<D: Driver> Cuda<D> {
     pub(super) fn launch_experts(
         &mut self,

@@ -71,3 +71,22 @@ fn splits_change_little() {
     case.multiprocessors = 64;
     check(&case, &BOTH);
 }
+
+#[test]
+fn decode_with_sinks() {
+    for (i, head_dim) in [64, 20, 96, 128, 256].into_iter().enumerate() {
+        for (k, format) in FORMATS.into_iter().enumerate() {
+            let mut case =
+                Case::new([8, 3, 20][(i + k) % 3], head_dim, format, &[(200, 1), (33, 1), (150, 1)]).with_sinks();
+            case.window = [None, Some(128)][(i + k) % 2];
+            case.softcap = [None, Some(3.0)][k];
+            check(&case, &BOTH);
+        }
+    }
+    // Parts of the cache, of which some find nothing.
+    for (head_dim, format, multiprocessors) in [(64, KvFormat::F16, 100), (256, KvFormat::Q8, 64)] {
+        let mut case = Case::new(9, head_dim, format, &[(700, 1), (3, 1)]).with_sinks();
+        case.multiprocessors = multiprocessors;
+        check(&case, &BOTH);
+    }
+}

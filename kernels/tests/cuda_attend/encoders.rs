@@ -32,7 +32,7 @@ impl Rows {
                         let exact = |row| values(row, first_head + head / group).iter().map(|v| *v as f64).collect();
                         (first..first + length).map(exact).collect::<Vec<Vec<f64>>>()
                     };
-                    expected.extend(attended(&attend, values(row, head), &of(heads), &of(heads + kv_heads)));
+                    expected.extend(attended(&attend, values(row, head), &of(heads), &of(heads + kv_heads), None));
                 }
             }
             step.sequences.push(SequenceRows::default());

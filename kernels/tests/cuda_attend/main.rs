@@ -21,6 +21,8 @@ struct Case {
     format: KvFormat,
     window: Option<usize>,
     softcap: Option<f32>,
+    /// Of the heads in turn; none if there are none.
+    sinks: Vec<f32>,
     precision: Precision,
     /// Of each sequence: how many rows of the cache its last row sees, and its rows in the step.
     sequences: Vec<(usize, usize)>,
@@ -41,6 +43,7 @@ impl Case {
             format,
             window: None,
             softcap: None,
+            sinks: Vec::new(),
             precision: Precision::Half,
             sequences: sequences.to_vec(),
             multiprocessors: 16,
@@ -56,6 +59,17 @@ impl Case {
             window: self.window,
             softcap: self.softcap,
         }
+    }
+
+    /// With sinks far below, among and far above the scores. What is left of the latter is too little for f16.
+    fn with_sinks(mut self) -> Case {
+        self.sinks = vec![-1e30, 0.5, 80.0, -200.0, 4.0, -3.0, 1e30, 20.0, 0.0, -20.0, 2.0];
+        self.precision = Precision::Full;
+        self
+    }
+
+    fn sink(&self, head: usize) -> Option<f32> {
+        self.sinks.get(head % self.sinks.len().max(1)).copied()
     }
 
     fn rows(&self) -> usize {
@@ -159,15 +173,15 @@ impl Numbers {
             for head in 0..a.heads {
                 let q = &self.q[(i * a.heads + head) * a.head_dim..][..a.head_dim];
                 let (keys, values) = &cache[head / case.group];
-                out.extend(attended(&a, q, &keys[sees.clone()], &values[sees.clone()]));
+                out.extend(attended(&a, q, &keys[sees.clone()], &values[sees.clone()], case.sink(head)));
             }
         }
         out
     }
 }
 
-/// The definition.
-fn attended(a: &Attend, q: &[f32], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
+/// The definition. Who sees nothing gets zeros.
+fn attended(a: &Attend, q: &[f32], keys: &[Vec<f64>], values: &[Vec<f64>], sink: Option<f32>) -> Vec<f64> {
     let score = |key: &Vec<f64>| {
         let s = key.iter().zip(q).map(|(k, q)| k * *q as f64).sum::<f64>() * a.scale as f64;
         a.softcap.map_or(s, |cap| cap as f64 * (s / cap as f64).tanh())
@@ -175,9 +189,9 @@ fn attended(a: &Attend, q: &[f32], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Ve
     let scores: Vec<f64> = keys.iter().map(score).collect();
     let most = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(*s));
     let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let dim = |d: usize| values.iter().zip(&weights).map(|(v, w)| v[d] * w).sum::<f64>() / sum;
-    (0..a.head_dim).map(dim).collect()
+    let sum = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink as f64 - most).exp());
+    let dim = |d: usize| values.iter().zip(&weights).map(|(v, w)| v[d] * w / sum).sum::<f64>();
+    (0..a.head_dim).map(|d| if keys.is_empty() { 0.0 } else { dim(d) }).collect()
 }
 
 /// What a backend makes of a case, `times` times; rows beyond the step's last too.
@@ -192,9 +206,15 @@ fn found<B: Backend>(backend: &mut B, case: &Case, numbers: &Numbers, times: usi
     let mut q = backend.buf(rows.max(8), cols, case.precision).unwrap();
     let mut out = backend.buf(rows.max(8) + 1, cols, case.precision).unwrap();
     backend.write(&mut q, &numbers.q).unwrap();
+    let sinks: Option<Vec<f32>> = (0..a.heads).map(|head| case.sink(head)).collect();
+    let sinks = sinks.map(|sinks| {
+        let mut buf = backend.buf(1, a.heads, Precision::Full).unwrap();
+        backend.write(&mut buf, &sinks).unwrap();
+        buf
+    });
     let run = |_| {
         backend.write(&mut out, &vec![BEFORE; (rows.max(8) + 1) * cols]).unwrap();
-        backend.run(&numbers.step, Some(3), &mut |b| b.attend(&mut out, &q, &pages, LAYER, a, None)).unwrap();
+        backend.run(&numbers.step, Some(3), &mut |b| b.attend(&mut out, &q, &pages, LAYER, a, sinks.as_ref())).unwrap();
         backend.read(&out, rows.max(8) + 1).unwrap().to_vec()
     };
     (0..times).map(run).collect()
@@ -276,9 +296,28 @@ fn the_cpu_agrees() {
         let mut case = Case::new(3, 20, format, &[(300, 1), (45, 12), (64, 2)]);
         case.window = Some(90);
         case.softcap = Some(5.0);
-        let numbers = Numbers::new(&case, 8);
-        let runs = found(&mut Cpu::new(2).unwrap(), &case, &numbers, 1);
-        assert_near(&runs[0], &numbers.expected(&case), case.head_dim, 1e-9, "the CPU");
-        check(&case, &BOTH);
+        for case in [case.clone(), case.with_sinks()] {
+            let numbers = Numbers::new(&case, 8);
+            let runs = found(&mut Cpu::new(2).unwrap(), &case, &numbers, 1);
+            assert_near(&runs[0], &numbers.expected(&case), case.head_dim, 1e-9, "the CPU");
+            check(&case, &BOTH);
+        }
+    }
+}
+
+/// What sees nothing gets nothing, whatever the sinks.
+#[test]
+fn rows_that_see_nothing() {
+    for (format, rows) in [(KvFormat::F16, 2), (KvFormat::Q8, 20)] {
+        for case in [Case::new(3, 64, format, &[(40, rows)]), Case::new(4, 64, format, &[(40, rows)]).with_sinks()] {
+            let mut numbers = Numbers::new(&case, 10);
+            numbers.step.rows[rows - 2].visible = 0;
+            let expected = numbers.expected(&case);
+            for (arch, seed) in BOTH {
+                let (_, mut cuda) = machine(&case, arch, seed);
+                let run = found(&mut cuda, &case, &numbers, 1).remove(0);
+                assert_near(&run, &expected, case.head_dim, 1e-6, &format!("ARCH {arch}, {rows} rows"));
+            }
+        }
     }
 }

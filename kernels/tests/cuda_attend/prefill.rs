@@ -46,3 +46,16 @@ fn prefill_of_windows_and_caps() {
         check(&case, &BOTH);
     }
 }
+
+#[test]
+fn prefill_with_sinks() {
+    for (i, head_dim) in [64, 20, 96, 128, 256].into_iter().enumerate() {
+        for (k, format) in FORMATS.into_iter().enumerate() {
+            let mut case = Case::new([8, 3, 11][(i + k) % 3], head_dim, format, &[(70, 21), (200, 12)]).with_sinks();
+            case.window = [None, Some(128)][(i + k) % 2];
+            case.softcap = [None, Some(3.0)][k];
+            case.multiprocessors = [1, 16][i % 2];
+            check(&case, &BOTH);
+        }
+    }
+}

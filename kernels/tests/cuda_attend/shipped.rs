@@ -6,7 +6,7 @@ use nano_interpreter::Interpreter;
 use nano_kernels::cuda::Driver;
 use nano_kernels::cuda::device::Device;
 
-/// Every kernel, wide and narrow heads, splits among them.
+/// Every kernel, wide and narrow heads, splits among them; every other one with sinks.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for format in FORMATS {
@@ -19,10 +19,13 @@ fn cases() -> Vec<Case> {
                 case.window = Some(35);
             }
             prefill.softcap = Some(4.0);
-            cases.extend([decode, prefill]);
+            let sinks = cases.len() % 4 < 2;
+            cases.extend([if sinks { decode.with_sinks() } else { decode }]);
+            cases.extend([if sinks { prefill } else { prefill.with_sinks() }]);
         }
     }
-    cases.push(Case::new(9, 64, KvFormat::F16, &[(600, 1), (1, 1), (33, 1)]));
+    let split = Case::new(9, 64, KvFormat::F16, &[(600, 1), (1, 1), (33, 1)]);
+    cases.extend([split.clone(), split.with_sinks()]);
     cases
 }
 

@@ -6,6 +6,7 @@ mod moves;
 mod norm;
 mod pick;
 mod rope;
+mod routes;
 
 use nano_emulator::{Emulator, Options};
 use nano_interpreter::Interpreter;

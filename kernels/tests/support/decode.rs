@@ -52,7 +52,7 @@ impl Case {
         self.x = [Precision::Full, Precision::Half][draw(2) as usize];
         self.out = [Precision::Full, Precision::Half][draw(2) as usize];
         let outputs = self.outputs();
-        let act = [Act::Silu, Act::Gelu, Act::GeluTanh][draw(3) as usize];
+        let act = [Act::Silu, Act::Gelu, Act::GeluTanh, Act::Clamped][draw(4) as usize];
         self.after = [After::Store, After::Add, After::Act(act), After::Glu(act)][draw(4) as usize];
         // The room for gates and ups of odd sizes is made for weights that are stacked of both.
         if matches!(self.after, After::Glu(_)) && (self.parts.len() == 1 && !outputs.is_multiple_of(32)) {

@@ -66,6 +66,14 @@ impl Mixture {
         mixture
     }
 
+    /// With a bias for everything: those of gates and ups large enough to meet limits.
+    pub fn biased(mut self, random: &mut Random) -> Mixture {
+        let count = self.count();
+        let ups = random.floats(count * 2 * self.hidden).iter().map(|b| 8.0 * b).collect();
+        self.biases = [Some(ups), Some(random.floats(count * self.dim))];
+        self
+    }
+
     pub fn count(&self) -> usize {
         self.weights.len() - usize::from(self.shared.is_some())
     }

@@ -4,12 +4,12 @@
 use super::super::decode::shared as shared_bytes;
 use super::super::driver::Driver;
 use super::super::weight::{Kind, TILE_COLS, Weight};
-use super::super::{Cuda, DECODE_ROWS, Wants};
-use super::routes::Routes;
+use super::super::{Buf, Cuda, DECODE_ROWS, Wants};
+use super::room_bytes;
 use crate::{Act, After, Error, Experts, MAX_TOP_K, Result};
 
 /// Bytes of a `Card` of `cuda/experts.cuh`.
-const CARD_BYTES: usize = 48;
+const CARD_BYTES: usize = 56;
 /// Bytes of shared memory that a block of a decode step takes at most, if that is enough for one row.
 const MOST_SHARED: usize = 96 << 10;
 /// Blocks that a launch may have in y or z, and so choices of a step.
@@ -53,13 +53,10 @@ pub struct Parts {
 impl<D: Driver> Cuda<D> {
     pub(in super::super) fn new_mixture(&self, experts: Experts<Self>) -> Result<Mixture> {
         let Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize } = experts;
-        if up_bias.is_some() || down_bias.is_some() || act == Act::Clamped {
-            return Err(unsupported("experts with biases".to_string()));
-        }
         let count = up.len();
         assert!((1..=count.min(MAX_TOP_K)).contains(&chosen), "no more experts are chosen than there are");
         assert!(down.len() == count, "experts are whole");
-        let (up, down) = (self.stack(&up)?, self.stack(&down)?);
+        let (up, down) = (self.stack(&up, up_bias.as_ref())?, self.stack(&down, down_bias.as_ref())?);
         let widths = [Some((up.rows, down.cols)), shared.as_ref().map(|(up, down)| (up.rows, down.cols))];
         for (rows, width) in widths.into_iter().flatten() {
             assert!(rows == 2 * width, "experts have a gate and an up for each value of down");
@@ -77,10 +74,9 @@ impl<D: Driver> Cuda<D> {
         if one > most {
             return Err(unsupported(format!("experts of {} inputs", up.cols.max(down.cols))));
         }
-        // Room for gates and ups, for all that choices make and for the shared expert's.
+        // Room for gates and ups where these are not made at once.
         let outputs = if up.glued { 0 } else { chosen * up.rows };
-        let dim = down.rows.next_multiple_of(8);
-        let (routes, mixed) = (Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim);
+        let [routes, mixed] = room_bytes(rows, chosen, count, down.rows);
         // What is between the products may have to be brought into order: a row for each choice.
         let cols = if down.orders == 0 { up.cols } else { up.cols.max(chosen * down.cols) };
         self.want(Wants { cols, outputs, routes, mixed, ..Wants::default() });
@@ -88,12 +84,14 @@ impl<D: Driver> Cuda<D> {
         Ok(Mixture { up, down, shared, act, count, chosen, normalize, decode_rows })
     }
 
-    /// Tables of equal matrices.
-    fn stack(&self, weights: &[Weight]) -> Result<Stack> {
+    /// Tables of equal matrices; `bias` has a row of each, one after the other.
+    fn stack(&self, weights: &[Weight], bias: Option<&Buf>) -> Result<Stack> {
         let (rows, cols) = weights.first().map_or((0, 0), |weight| (weight.rows, weight.cols));
         assert!(weights.iter().all(|w| (w.rows, w.cols) == (rows, cols)), "experts are of one width");
+        assert!(bias.is_none_or(|b| b.cols == weights.len() * rows && !b.half), "each row of experts has its bias");
+        let bias = bias.map_or(0, |bias| bias.at);
         let depth = weights.iter().map(|weight| weight.parts.len()).max().unwrap_or(0);
-        let layers = (0..depth).map(|layer| self.cards(weights, layer)).collect::<Result<_>>()?;
+        let layers = (0..depth).map(|layer| self.cards(weights, layer, bias)).collect::<Result<_>>()?;
         let mut orders = 0;
         if weights.iter().any(|weight| weight.order != 0) {
             let all = weights.iter().map(|weight| weight.order).chain([0]);
@@ -112,17 +110,18 @@ impl<D: Driver> Cuda<D> {
     }
 
     /// Writes the table of one part of each weight.
-    fn cards(&self, weights: &[Weight], layer: usize) -> Result<Parts> {
+    fn cards(&self, weights: &[Weight], layer: usize, bias: u64) -> Result<Parts> {
         let mut parts = Parts { cards: 0, kinds: Vec::new(), rows: 0 };
         let mut bytes = vec![0; weights.len() * CARD_BYTES];
-        for (weight, card) in weights.iter().zip(bytes.chunks_exact_mut(CARD_BYTES)) {
+        for (expert, (weight, card)) in weights.iter().zip(bytes.chunks_exact_mut(CARD_BYTES)).enumerate() {
             let Some(part) = weight.parts.get(layer) else { continue };
-            for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers]) {
+            let own = if bias == 0 { 0 } else { bias + 4 * (expert * weight.rows) as u64 };
+            for (to, address) in card.chunks_exact_mut(8).zip([part.quants, part.scales, part.supers, own]) {
                 to.copy_from_slice(&address.to_le_bytes());
             }
             let shift = part.kind.shift().unwrap_or(0);
             let numbers = [part.unscale.to_bits(), number(part.kind), part.rows as u32, part.first as u32, shift];
-            for (to, number) in card[24..].chunks_exact_mut(4).zip(numbers) {
+            for (to, number) in card[32..].chunks_exact_mut(4).zip(numbers) {
                 to.copy_from_slice(&number.to_le_bytes());
             }
             if parts.kinds.iter().all(|kind| number(*kind) != number(part.kind)) {
