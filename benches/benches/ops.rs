@@ -14,15 +14,17 @@ fn weight(format: Format, rows: usize, cols: usize) -> HostTensor<'static> {
         x = x.wrapping_mul(1664525).wrapping_add(1013904223);
         *b = (x >> 27) as u8;
     });
-    if let Format::Int4(_) | Format::Int8(_) = format {
-        bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| block[2..4].copy_from_slice(&[8, 0]));
-    }
+    bytes.chunks_exact_mut(format.block_bytes()).for_each(|block| match format {
+        Format::Int4(_) | Format::Int8(_) => block[2..4].copy_from_slice(&[8, 0]),
+        Format::Mxfp4 => block[0] = 120,
+        _ => {}
+    });
     HostTensor::new("w", format, rows, cols, Cow::Owned(bytes)).unwrap()
 }
 
 fn products(isa: Isa, threads: usize, names: &[String]) {
     let mut cpu = Cpu::with_isa(threads, isa).unwrap();
-    let formats = [Format::Q4_1, Format::Q4_0, Format::Q8_0, Format::Q4K, Format::Q6K, Format::F16];
+    let formats = [Format::Q4_1, Format::Q4_0, Format::Mxfp4, Format::Q8_0, Format::Q4K, Format::Q6K, Format::F16];
     let groups = [Format::Int4(Group::G128), Format::Int4(Group::G32), Format::Int8(Group::G128)];
     let named = |format: &Format| names.is_empty() || names.iter().any(|name| name == format.name());
     for format in formats.into_iter().chain(groups).filter(named) {

@@ -17,7 +17,7 @@ struct Place {
     u32 tile, half, lane, word;  // word: 0..3 of the group of 32
 };
 
-// The eight values, times 2^24 unscale^-1 (F16: as they are; Z4, Z8: times unscale^-1).
+// The eight values, times 2^24 unscale^-1 (F16: as they are; Z4, Z8, MX4: times unscale^-1).
 template <int F>
 DEVICE void eight(float (&v)[8], const Planes& at, const Place& p, u32 super, u32 r, u32 shift) {
     const u8* quants = at.quants + (u64)p.tile * Plane<F>::quants;
@@ -26,6 +26,16 @@ DEVICE void eight(float (&v)[8], const Planes& at, const Place& p, u32 super, u3
         const u32 w[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = half_to_float((u16)(w[i / 2] >> i % 2 * 16));
+    } else if constexpr (F == MX4) {
+        const u32 q = load4<false>(quants + (p.half * 32 + p.lane) * 16 + p.word * 4);
+        const u32 scale = at.scales[(u64)p.tile * Plane<F>::scales + p.lane * 2 + p.half];
+        const float a = half_to_float((u16)(scale << 8));
+        const u32 signs[4] = {15, 12, 14, 13};
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const u32 bits = q >> i % 2 * 16, sign = bits >> signs[i / 2] & 1, magnitude = bits >> (9 - i / 2 * 3) & 7;
+            v[i] = a * half_to_float((u16)(sign << 15 | magnitude << 9));
+        }
     } else {
         const u8* scales = at.scales + (u64)p.tile * scales_bytes<F>(shift);
         float a, b;  // v = u a + b
@@ -127,5 +137,6 @@ EMBED(embed_q4, Q4)
 EMBED(embed_q4m, Q4M)
 EMBED(embed_q4k, Q4K)
 EMBED(embed_q6k, Q6K)
+EMBED(embed_mx4, MX4)
 GROUPS_EMBED(embed_z4, Z4)
 GROUPS_EMBED(embed_z8, Z8)

@@ -15,6 +15,7 @@ PREFILL(Q4, q4)
 PREFILL(Q4M, q4m)
 PREFILL(Q4K, q4k)
 PREFILL(Q6K, q6k)
+PREFILL(MX4, mx4)
 
 // Kinds whose groups are as long as the launcher says.
 #define GROUPS(F, name)                                                                                                \

@@ -11,10 +11,13 @@
 //     F16    [half][i][lane] 16 B = 8 f16              (half 0: row g, half 1: row g + 8)
 //     Q8,Z8  [half][c][lane] 16 B = k 32t+16c .. +15, u = q + 128; Z8: u = q
 //     Q4*,Z4 [half][lane]    16 B = word i = 0..3, little-endian, nibbles 0..7 = k {0,4,2,6,1,5,3,7} of the word
+//     MX4    [half][lane]    16 B = word i = 0..3, its low 16 bits k {0,2,4,6} of the word, its high ones k {1,3,5,7}:
+//            three bits of magnitude each at 9, 6, 3, 0, signs at 15, 12, 14, 13
 //     Q6K    [half][lane]    16 B low four bits, as Q4; then [half][lane] 8 B high two bits: 32-bit word h = i / 2, its
 //            low 16 bits hold k {0,2,4,6} of i = 2h, then of i = 2h + 1, two bits each; its high 16 bits k {1,3,5,7}
 //   scales   per tile:
 //     Q8,Q4  [lane] 2 x f16: A of row g, of row g + 8
+//     MX4    [lane] 2 x u8: the upper byte of the f16 A of row g, of row g + 8
 //     Q4M    [lane] 4 x f16: A, B of row g; A, B of row g + 8
 //     Q4K    [lane] 4 x u8:  sc, m of row g; sc, m of row g + 8
 //     Q6K    [lane] 4 x u8:  sc + 128 of row g for k < 16 and k >= 16 of the group; the same of row g + 8
@@ -32,10 +35,16 @@
 // Z4 and Z8, whose values are scale * (u - z) with an integer z: quants enter as 1024 + u, by the bits of an exponent, so
 // that one HADD2 makes two u - z, exactly, and one HMUL2 two weights, with A = scale * 2^(P - 24). Here B would have been
 // rounded: z has up to nine bits.
+//
+// MX4, whose values are v * 2^(e - 127) with floats v of four bits: their bits are moved to where f16 has its sign, the
+// lowest exponent bits and the first of the fraction, which is v * 2^-14, and one HMUL2 makes two weights, with
+// A = 2^(e - 137 + P). P is such that the part's greatest e gives 2^15. A weight is thereby its value times 2^(P - 24),
+// rounded to f16 once: exactly, as far as its group's e is at most 24 below the part's greatest, and from 32 below on it is
+// 0, for there A, of which nothing is kept below 2^-16, is 0 too. The standard's e for what is no number gives a NaN.
 #pragma once
 #include "ptx.cuh"
 
-enum { F16, Q8, Q4, Q4M, Q4K, Q6K, Z4, Z8 };
+enum { F16, Q8, Q4, Q4M, Q4K, Q6K, Z4, Z8, MX4 };
 
 // Whether quants are bytes; whether groups have zero points, and the length of groups is known only at run time.
 template <int F> constexpr bool BYTES = F == Q8 || F == Z8;
@@ -44,7 +53,7 @@ template <int F> constexpr bool ZEROS = F == Z4 || F == Z8;
 // Bytes of a tile in each plane (scales of Z4 and Z8: of groups of 32), and of 16 rows x 256 k in the plane of supers.
 template <int F> struct Plane {
     static constexpr u32 quants = F == F16 ? 4096 : BYTES<F> ? 2048 : F == Q6K ? 1536 : 1024;
-    static constexpr u32 scales = F == F16 ? 0 : F == Q4M || ZEROS<F> ? 256 : 128;
+    static constexpr u32 scales = F == F16 ? 0 : F == Q4M || ZEROS<F> ? 256 : F == MX4 ? 64 : 128;
     static constexpr u32 supers = F == Q4K ? 64 : F == Q6K ? 32 : 0;
 };
 
@@ -101,6 +110,8 @@ template <int F, bool Stream> DEVICE void load_own_scales(Raw<F>& raw, const u8*
     if constexpr (F == Q4M || ZEROS<F>) {
         const uint2 v = load8<Stream>(scales);
         raw.s[0] = v.x, raw.s[1] = v.y;
+    } else if constexpr (F == MX4) {
+        raw.s[0] = load2<Stream>(scales);
     } else if constexpr (F != F16) {
         raw.s[0] = load4<Stream>(scales);
     }
@@ -127,7 +138,7 @@ DEVICE void load_scales(Raw<F>& raw, const u8* scales, const u8* supers, int lan
 template <int F> struct Factors {
     static constexpr int n = F == Q6K ? 2 : 1;
     u32 a[2][n];   // of u in the lowest bits
-    u32 hi[2][n];  // Q4*, Q6K, Z4: of u in the bits from 4 on
+    u32 hi[2][n];  // Q4, Q4M, Q4K, Q6K, Z4: of u in the bits from 4 on
     u32 b[2][n];      // Z4, Z8: 1024 + z
     u32 high_b[2][n];  // Z4: 1024 + 16 z
 };
@@ -141,6 +152,8 @@ template <int F> DEVICE void factors(Factors<F>& f, const Raw<F>& raw) {
         } else if constexpr (F == Q4) {
             f.a[r][0] = half_twice(raw.s[0], r);
             f.b[r][0] = hmul2(f.a[r][0], 0x80088008u);  // -8 * 2^-24
+        } else if constexpr (F == MX4) {
+            f.a[r][0] = prmt(raw.s[0], 0, r ? 0x1414u : 0x0404u);
         } else if constexpr (F == Q4M || ZEROS<F>) {
             f.a[r][0] = half_twice(raw.s[r], 0);
             f.b[r][0] = half_twice(raw.s[r], 1);
@@ -161,7 +174,7 @@ template <int F> DEVICE void factors(Factors<F>& f, const Raw<F>& raw) {
             }
         }
         if constexpr (F == Z4) f.high_b[r][0] = hfma2(f.b[r][0], 0x4C004C00u, 0xF380F380u);  // 16 b - 15360
-        if constexpr (F != F16 && !BYTES<F>) {
+        if constexpr (F != F16 && F != MX4 && !BYTES<F>) {
 #pragma unroll
             for (int c = 0; c < Factors<F>::n; c++) f.hi[r][c] = hmul2(f.a[r][c], 0x2C002C00u);  // 1 / 16
         }
@@ -196,6 +209,12 @@ DEVICE void operands(u32 (&first)[4], u32 (&second)[4], const Raw<F>& raw, const
             second[r] = hmul2(hsub2(and_or(w, 0x00F000F0u, 0x64006400u), high_b), hi);
             first[r + 2] = hmul2(hsub2(and_or(w >> 8, 0x000F000Fu, 0x64006400u), b), a);
             second[r + 2] = hmul2(hsub2(and_or(w >> 8, 0x00F000F0u, 0x64006400u), high_b), hi);
+        } else if constexpr (F == MX4) {
+            const u32 w = raw.q[r * 4 + i], a = f.a[r][0];
+            first[r] = hmul2(w & 0x8E008E00u, a);
+            first[r + 2] = hmul2((w << 3) & 0x8E008E00u, a);
+            second[r] = hmul2(and_or(w << 1, 0x80008000u, (w << 6) & 0x0E000E00u), a);
+            second[r + 2] = hmul2(and_or(w << 2, 0x80008000u, (w << 9) & 0x0E000E00u), a);
         } else if constexpr (F == Q6K) {
             const u32 w = raw.q[r * 6 + i], a = f.a[r][i >> 1], hi = f.hi[r][i >> 1], b = f.b[r][i >> 1];
             const u32 h = raw.q[r * 6 + 4 + (i >> 1)], h0 = i & 1 ? h >> 4 : h << 4, h2 = i & 1 ? h >> 6 : h << 2;

@@ -1,8 +1,8 @@
 //! The whole border between the mathematics and a machine.
 
 use crate::{
-    After, Attend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Result, Rope,
-    Rows, Step,
+    After, Attend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision, Products,
+    Result, Rope, Rows, Step,
 };
 use std::io::Write;
 
@@ -54,9 +54,13 @@ pub trait Backend: Send + Sized + 'static {
     fn pages(&self, layout: PageLayout) -> Result<Self::Pages>;
     /// Bytes that one page of such a pool takes, over all layers.
     fn page_bytes(layout: &PageLayout) -> usize;
-    /// Bytes of standing room that this machine takes besides for products of so many rows and inputs, on so many threads
-    /// of the host. It is taken once for the largest.
-    fn room_bytes(_rows: usize, _cols: usize, _threads: usize) -> usize {
+    /// Bytes that such a buffer takes.
+    fn buf_bytes(rows: usize, cols: usize, _precision: Precision) -> usize {
+        4 * rows * cols
+    }
+    /// Bytes of standing room that this machine takes besides for a model's products, once for the largest. What depends
+    /// on how many processors it has does not count.
+    fn room_bytes(_products: &Products) -> usize {
         0
     }
     /// Fills the first `values.len() / cols` rows of a buffer.

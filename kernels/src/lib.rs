@@ -19,7 +19,7 @@ pub use backend::Backend;
 pub use error::{Error, Result};
 pub use format::{Format, Group, HostTensor};
 pub use op::{
-    Act, After, Attend, Experts, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Precision, Rope,
-    Rows,
+    Act, After, Attend, Experts, KvFormat, Linear, MAX_HEAD_DIM, Norm, NormKind, PageLayout, Pairing, Precision,
+    Products, Rope, Rows,
 };
 pub use step::{Candidate, MAX_TOP_K, NO_SLOT, PAGE_ROWS, PREV, Pick, Row, SequenceRows, Step};

@@ -89,6 +89,28 @@ pub struct Experts<B: Backend> {
     pub normalize: bool,
 }
 
+/// The products of a model, as far as what they need besides depends on it: see
+/// [`Backend::room_bytes`](crate::Backend::room_bytes).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Products {
+    /// Rows of a step.
+    pub rows: usize,
+    /// The most inputs, those of experts aside.
+    pub cols: usize,
+    /// Threads of the host.
+    pub threads: usize,
+    /// Experts of a layer; 0 if there are none.
+    pub experts: usize,
+    /// Of which a row goes through so many.
+    pub chosen: usize,
+    /// Inputs and outputs of an expert.
+    pub dim: usize,
+    /// Its width.
+    pub hidden: usize,
+    /// That of the expert that every row goes through.
+    pub shared: usize,
+}
+
 /// Which rows of a step an operation works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {

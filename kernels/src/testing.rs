@@ -71,6 +71,9 @@ impl Random {
                 let scale = f16::from_f32(self.float() * 0.01).to_le_bytes();
                 bytes[start + at..start + at + 2].copy_from_slice(&scale);
             }
+            if format == Format::Mxfp4 {
+                bytes[start] = 117 + self.below(6) as u8;
+            }
             if let Format::Int4(_) | Format::Int8(_) = format {
                 let zeros = 1 + (1 << (8 * (format.block_bytes() - 4) / format.block_len()));
                 bytes[start + 2..start + 4].copy_from_slice(&(self.below(zeros) as u16).to_le_bytes());

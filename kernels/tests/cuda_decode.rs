@@ -12,7 +12,7 @@ use nano_kernels::testing::Random;
 use nano_kernels::{Act, After, Backend, Format, Group, HostTensor, Linear, NormKind, Precision, Rows};
 use support::{Case, Numbers, error};
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -22,6 +22,7 @@ const FORMATS: [Format; 9] = [
     Format::Int4(Group::G32),
     Format::Int4(Group::G128),
     Format::Int8(Group::G64),
+    Format::Mxfp4,
 ];
 const ARCHES: [u32; 2] = [72, 80];
 
@@ -203,13 +204,23 @@ fn norms_of_several_rows_within_the_product() {
     }
 }
 
-/// Rows of which each has a single one give weights: s (q - z) as f16 has it, whatever the zero point.
+/// Rows of which each has a single one give weights: s (q - z) as f16 has it, whatever the zero point, and floats of four
+/// bits, whatever their exponent.
 fn rounded_once<D: Driver>(driver: D) {
     let mut random = Random::new(9);
     let mut cuda = Cuda::new(driver, Sizes { rows: 12, logits: 8, pages: 1 }).unwrap();
-    for format in [Format::Int4(Group::G32), Format::Int4(Group::G128), Format::Int8(Group::G64)] {
+    for format in [Format::Int4(Group::G32), Format::Int4(Group::G128), Format::Int8(Group::G64), Format::Mxfp4] {
         let (outputs, cols) = (40, 256);
-        let bytes = random.weight(format, outputs, cols);
+        let mut bytes = random.weight(format, outputs, cols);
+        // Far from the ends of what f16 can hold.
+        let mut factor = 4096.0;
+        if format == Format::Mxfp4 {
+            // The greatest exponent of a part decides; f16 has the least of these as denormals, or not at all.
+            let exponents = bytes.chunks_exact_mut(format.block_bytes()).map(|block| &mut block[0]);
+            exponents.for_each(|e| *e = 100 + random.below(40) as u8);
+            bytes[0] = 140;
+            factor = 2f32.powi(128 - 140);
+        }
         let tensor = HostTensor::new("w", format, outputs, cols, bytes.into()).unwrap();
         let values = tensor.to_f32();
         let linear = Linear { weight: cuda.weight(&[tensor]).unwrap(), bias: None };
@@ -225,8 +236,7 @@ fn rounded_once<D: Driver>(driver: D) {
             let found = cuda.read(&out, 8).unwrap();
             for (i, found) in found.iter().enumerate() {
                 let value = values[i % outputs * cols + column(i / outputs)];
-                // Far from the ends of what f16 can hold.
-                let rounded = half::f16::from_f32(value * 4096.0).to_f32() / 4096.0;
+                let rounded = half::f16::from_f32(value * factor).to_f32() / factor;
                 assert_eq!(*found, rounded, "{format}: {value} of column {}", column(i / outputs));
             }
         }

@@ -13,7 +13,7 @@ use nano_kernels::{Act, Backend, Error, Experts, Format, Group, HostTensor, Resu
 use std::borrow::Cow;
 use support::{Mixture, error};
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -22,6 +22,7 @@ const FORMATS: [Format; 8] = [
     Format::Q6K,
     Format::Int4(Group::G128),
     Format::Int8(Group::G32),
+    Format::Mxfp4,
 ];
 const ARCHES: [u32; 2] = [72, 80];
 /// Weights, normalised rows and what is between the products are rounded to f16.
@@ -120,28 +121,6 @@ fn formats_may_differ() {
     }
 }
 
-/// Experts whose columns lie in an order of their own, those of gates and ups or those of downs, beside some whose do not.
-#[test]
-fn columns_have_orders() {
-    let mut random = Random::new(70);
-    for (i, which) in [[true, true], [true, false], [false, true]].into_iter().enumerate() {
-        let mut mixture = Mixture::new(&mut random, &|_| [Format::Int4(Group::G32); 3], 4, [64, 96], Some(64));
-        for [gate, up, down] in mixture.weights.iter_mut().skip(1) {
-            let [inputs, between] = [&*gate, down].map(|tensor| random.order(tensor.cols));
-            for (tensor, order, wanted) in
-                [(gate, &inputs, which[0]), (up, &inputs, which[0]), (down, &between, which[1])]
-            {
-                if wanted {
-                    *tensor = tensor.clone().with_order(order).unwrap();
-                }
-            }
-        }
-        for rows in [1, 3, 8, 12] {
-            check(&format!("orders {which:?}"), &mixture, rows, &[i as u64], 4);
-        }
-    }
-}
-
 /// Gates that are held below their limit, and biases that bring many of them there, by themselves and together.
 #[test]
 fn clamped_gates_and_biases() {
@@ -173,6 +152,28 @@ fn clamped_gates_and_biases() {
         ] {
             let mixture = Mixture { act, biases, ..mixture.clone() };
             check(&format!("mixture {i}, {act:?}"), &mixture, rows, &[i as u64], 4);
+        }
+    }
+}
+
+/// Experts whose columns lie in an order of their own, those of gates and ups or those of downs, beside some whose do not.
+#[test]
+fn columns_have_orders() {
+    let mut random = Random::new(71);
+    for (i, which) in [[true, true], [true, false], [false, true]].into_iter().enumerate() {
+        let mut mixture = Mixture::new(&mut random, &|_| [Format::Int4(Group::G32); 3], 4, [64, 96], Some(64));
+        for [gate, up, down] in mixture.weights.iter_mut().skip(1) {
+            let [inputs, between] = [&*gate, down].map(|tensor| random.order(tensor.cols));
+            for (tensor, order, wanted) in
+                [(gate, &inputs, which[0]), (up, &inputs, which[0]), (down, &between, which[1])]
+            {
+                if wanted {
+                    *tensor = tensor.clone().with_order(order).unwrap();
+                }
+            }
+        }
+        for rows in [1, 3, 8, 12] {
+            check(&format!("orders {which:?}"), &mixture, rows, &[i as u64], 4);
         }
     }
 }

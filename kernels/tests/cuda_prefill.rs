@@ -13,7 +13,7 @@ use nano_kernels::{
 };
 use std::borrow::Cow;
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -23,6 +23,7 @@ const FORMATS: [Format; 9] = [
     Format::Int4(Group::G32),
     Format::Int4(Group::G128),
     Format::Int8(Group::G64),
+    Format::Mxfp4,
 ];
 
 struct Random(u64);
@@ -86,7 +87,7 @@ fn numbers(case: &Case) -> Numbers {
             let values: Vec<f32> = (0..case.cols).map(|_| size * (random.next() + 0.2)).collect();
             match format {
                 // Nothing here writes these.
-                Format::Int4(_) | Format::Int8(_) => {
+                Format::Int4(_) | Format::Int8(_) | Format::Mxfp4 => {
                     row.copy_from_slice(&testing::Random::new(random.0).weight(*format, 1, case.cols));
                 }
                 _ => quantize_row(*format, &values, row).unwrap(),

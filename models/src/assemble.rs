@@ -22,6 +22,8 @@ pub struct Block<B: Backend> {
     pub qkv: Product<B>,
     pub q_norm: Option<Scale>,
     pub k_norm: Option<Scale>,
+    /// A score for each head.
+    pub sinks: Option<Vec<f32>>,
     pub out: Product<B>,
     pub attend_post: Option<Scale>,
     pub mlp_norm: Option<Scale>,
@@ -36,11 +38,13 @@ pub enum Mlp<B: Backend> {
         down: Product<B>,
     },
     Sparse {
-        router: B::Weight,
+        router: Product<B>,
         /// Of each expert.
         up: Vec<B::Weight>,
         down: Vec<B::Weight>,
         shared: Option<(B::Weight, B::Weight)>,
+        /// Of gates and ups, and of downs: those of all experts, one after the other.
+        biases: [Option<Vec<f32>>; 2],
     },
 }
 
@@ -65,8 +69,8 @@ impl<B: Backend> Parts<B> {
             all.extend([&block.qkv.weight, &block.out.weight]);
             match &block.mlp {
                 Mlp::Dense { up, down } => all.extend([&up.weight, &down.weight]),
-                Mlp::Sparse { router, up, down, shared } => {
-                    all.push(router);
+                Mlp::Sparse { router, up, down, shared, .. } => {
+                    all.push(&router.weight);
                     all.extend(up.iter().zip(down).flat_map(|(up, down)| [up, down]));
                     all.extend(shared.iter().flat_map(|(up, down)| [up, down]));
                 }
@@ -144,6 +148,7 @@ impl<B: Backend> Assembler<'_, B> {
                 window: spec.each[layer].window,
                 softcap: spec.attend_cap,
             },
+            sinks: self.opt_filled(block.sinks)?,
             out: self.linear(block.out)?,
             attend_post: self.opt_norm(block.attend_post)?,
             mlp_norm: self.opt_norm(block.mlp_norm)?,
@@ -160,15 +165,12 @@ impl<B: Backend> Assembler<'_, B> {
                 after: if self.spec.gated { After::Glu(act) } else { After::Act(act) },
                 down: self.linear(down)?,
             },
-            Mlp::Sparse { router, up, down, shared } => {
+            Mlp::Sparse { router, up, down, shared, biases: [up_bias, down_bias] } => {
                 let e = self.spec.experts.unwrap_or_default();
                 let (chosen, normalize) = (e.chosen, e.normalize);
-                let (up_bias, down_bias) = (None, None);
+                let (up_bias, down_bias) = (self.opt_filled(up_bias)?, self.opt_filled(down_bias)?);
                 let experts = Experts { up, down, shared, act, up_bias, down_bias, chosen, normalize };
-                decoder::Mlp::Sparse {
-                    router: Linear { weight: router, bias: None },
-                    experts: self.backend.mixture(experts)?,
-                }
+                decoder::Mlp::Sparse { router: self.linear(router)?, experts: self.backend.mixture(experts)? }
             }
         })
     }
@@ -199,13 +201,17 @@ impl<B: Backend> Assembler<'_, B> {
     }
 
     fn norm(&mut self, scale: Scale) -> Result<Norm<B>> {
-        let bias = scale.bias.map(|bias| self.filled(&bias)).transpose()?;
+        let bias = self.opt_filled(scale.bias)?;
         Ok(Norm { kind: self.spec.norm, weight: self.filled(&scale.weight)?, bias, eps: self.spec.norm_eps })
     }
 
     fn linear(&mut self, product: Product<B>) -> Result<Linear<B>> {
-        let bias = product.bias.map(|bias| self.filled(&bias)).transpose()?;
+        let bias = self.opt_filled(product.bias)?;
         Ok(Linear { weight: product.weight, bias })
+    }
+
+    fn opt_filled(&mut self, values: Option<Vec<f32>>) -> Result<Option<B::Buf>> {
+        values.map(|values| self.filled(&values)).transpose()
     }
 
     /// A row of values on the machine.

@@ -28,6 +28,8 @@ pub(crate) struct Layer<B: Backend> {
     pub qkv: Linear<B>,
     pub rope: Rope<B>,
     pub attend: Attend,
+    /// Scores of what has no value, one for each head.
+    pub sinks: Option<B::Buf>,
     pub out: Linear<B>,
     /// Of what attention adds.
     pub attend_post: Option<Norm<B>>,
@@ -63,11 +65,15 @@ struct Sparse<B: Backend> {
 }
 
 impl<B: Backend> Room<B> {
-    /// Values that one row takes in all buffers but the logits.
-    pub fn width(spec: &Spec) -> usize {
+    /// Bytes that they will take.
+    pub fn bytes(spec: &Spec, options: &LoadOptions) -> usize {
+        let heads = spec.heads * spec.head_dim;
         let post = if spec.post_norms() { spec.dim } else { 0 };
-        let sparse = spec.experts.map_or(0, |e| e.logits() + e.width());
-        spec.dim + spec.qkv() + 2 * spec.heads * spec.head_dim + spec.dense_hidden() + sparse + post
+        let (logits, width) = spec.experts.map_or((0, 0), |e| (e.logits(), e.width()));
+        let of = |rows, cols: &[usize], p| cols.iter().map(|cols| B::buf_bytes(rows, *cols, p)).sum::<usize>();
+        of(options.rows, &[spec.dim, logits, post], Precision::Full)
+            + of(options.rows, &[spec.qkv(), heads, heads, spec.dense_hidden(), width], Precision::Half)
+            + of(options.logits_rows, &[spec.vocab], Precision::Full)
     }
 
     pub fn new(b: &B, spec: &Spec, options: &LoadOptions) -> Result<Self> {
@@ -102,7 +108,7 @@ impl<B: Backend> Room<B> {
         let mlp_norm = l.mlp_norm.as_ref().or(l.attend_norm.as_ref());
         b.linear(&mut self.qkv, &self.x, l.attend_norm.as_ref(), &l.qkv, After::Store, Rows::All)?;
         b.rope_store(&mut self.q, &self.qkv, kv, i, &l.rope)?;
-        b.attend(&mut self.a, &self.q, kv, i, l.attend, None)?;
+        b.attend(&mut self.a, &self.q, kv, i, l.attend, l.sinks.as_ref())?;
         if let (true, Mlp::Dense { up, after, .. }) = (spec.parallel, &l.mlp) {
             b.linear(&mut self.h, &self.x, mlp_norm, up, *after, Rows::All)?;
         }

@@ -182,6 +182,7 @@ impl<'a, B: Backend> Loader<'a, B> {
     fn block(&mut self, layer: usize) -> Result<Block<B>> {
         let attend_norm = self.norm(Role::AttendNorm, layer)?;
         let [q_norm, k_norm] = [self.head_norm(Role::QNorm, layer)?, self.head_norm(Role::KNorm, layer)?];
+        let sinks = self.vector(Role::Sinks, layer, "weight", true)?;
         let attend_post = self.norm(Role::AttendPost, layer)?;
         let mlp_norm = if self.spec.parallel { None } else { self.norm(Role::MlpNorm, layer)? };
         let mlp_post = self.norm(Role::MlpPost, layer)?;
@@ -193,7 +194,7 @@ impl<'a, B: Backend> Loader<'a, B> {
                 down: self.stack(DOWN, layer)?,
             },
         };
-        Ok(Block { attend_norm, qkv, q_norm, k_norm, out, attend_post, mlp_norm, mlp, mlp_post })
+        Ok(Block { attend_norm, qkv, q_norm, k_norm, sinks, out, attend_post, mlp_norm, mlp, mlp_post })
     }
 
     fn stack(&mut self, stack: Stack, layer: usize) -> Result<Product<B>> {

@@ -19,6 +19,8 @@ pub enum Role {
     V,
     QNorm,
     KNorm,
+    /// Scores that have no value, one for each head.
+    Sinks,
     Out,
     /// Of what attention adds to the residual stream.
     AttendPost,
@@ -132,6 +134,21 @@ pub const EXPERTS: &[Name] = &[
     (Role::ExpertDowns, "model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps"),
 ];
 
+/// gpt-oss: what differs from [`COMMON`]. Its folders have all experts of a layer in one tensor, which is taken apart
+/// before names are looked up.
+pub const GPT_OSS: &[Name] = &[
+    (Role::AttendNorm, "model.layers.{}.input_layernorm", "blk.{}.attn_norm"),
+    (Role::MlpNorm, "model.layers.{}.post_attention_layernorm", "blk.{}.post_attention_norm"),
+    (Role::Sinks, "model.layers.{}.self_attn.sinks", "blk.{}.attn_sinks"),
+    (Role::Router, "model.layers.{}.mlp.router", "blk.{}.ffn_gate_inp"),
+    (Role::ExpertGate, "model.layers.{}.mlp.experts.{e}.gate_proj", ""),
+    (Role::ExpertUp, "model.layers.{}.mlp.experts.{e}.up_proj", ""),
+    (Role::ExpertDown, "model.layers.{}.mlp.experts.{e}.down_proj", ""),
+    (Role::ExpertGates, "", "blk.{}.ffn_gate_exps"),
+    (Role::ExpertUps, "", "blk.{}.ffn_up_exps"),
+    (Role::ExpertDowns, "", "blk.{}.ffn_down_exps"),
+];
+
 /// Mixtral's as its authors named them.
 pub const MIXTRAL: &[Name] = &[
     (Role::Router, "model.layers.{}.block_sparse_moe.gate", ""),
@@ -166,11 +183,15 @@ pub fn all(
     layer: usize,
     part: &str,
 ) -> impl Iterator<Item = String> {
-    names.iter().copied().flatten().filter(move |(r, ..)| *r == role).filter_map(move |(_, hf, gguf)| {
-        let stem = match container {
-            Container::HuggingFace => hf,
-            Container::Gguf => gguf,
-        };
-        (!stem.is_empty()).then(|| format!("{}.{part}", stem.replace("{}", &layer.to_string())))
+    let stem = move |(_, hf, gguf): &Name| match container {
+        Container::HuggingFace => *hf,
+        Container::Gguf => *gguf,
+    };
+    let stems = names.iter().copied().flatten().filter(move |(r, ..)| *r == role).map(stem);
+    stems.filter(|stem| !stem.is_empty()).flat_map(move |stem| {
+        let stem = stem.replace("{}", &layer.to_string());
+        // Folders hold some as bare parameters, which have no `weight`.
+        let bare = (part == "weight" && container == Container::HuggingFace).then(|| stem.clone());
+        [format!("{stem}.{part}")].into_iter().chain(bare)
     })
 }

@@ -57,6 +57,7 @@ pub fn shape(spec: &Spec, role: Role) -> (usize, usize) {
                 HeadNorms::Whole => (1, heads * spec.head_dim),
             }
         }
+        Role::Sinks => (1, spec.heads),
         Role::RopeFactors => (1, spec.rope.dims / 2),
         Role::Qkv => (spec.qkv(), spec.dim),
         Role::Q => (q, spec.dim),

@@ -85,7 +85,7 @@ fn torch() {
 #[test]
 fn packed() {
     assert!(kept("packed", fuzz::packed) >= 3);
-    for method in ["awq", "gptq", "compressed"] {
+    for method in ["awq", "gptq", "compressed", "mxfp4", "woven-floats"] {
         let seed = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/packed").join(method));
         mutated(&seed.unwrap(), 2000, fuzz::packed);
     }

@@ -1,11 +1,10 @@
 //! Checkpoints that are not what they should be: each gives one error that names the tensor or key, and a damaged one a
 //! warning. The right one, to begin with, loads.
 
-use nano_kernels::Format;
-use nano_kernels::KvFormat;
 use nano_kernels::cpu::Cpu;
-use nano_models::testing::{GgufWriter, TestTensor};
-use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint, plan};
+use nano_kernels::{Backend, Format, KvFormat};
+use nano_models::testing::{GgufWriter, TempDir, TestTensor};
+use nano_models::{Decoder, LoadOptions, Quantization, Spec, checkpoint, open, plan};
 use std::path::Path;
 
 const DIM: usize = 32;
@@ -207,4 +206,49 @@ fn a_step_reads_the_chosen_experts_only() {
     assert_eq!(decoder.step_bytes(), others + expert);
     let plan = plan::<Cpu>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16)).unwrap();
     assert_eq!(plan.weights_bytes, others + 3 * expert);
+}
+
+#[test]
+fn biases_of_experts_are_planned() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny/gpt-oss-mxfp4");
+    for (path, stacked) in [(golden.clone(), 1), (golden.join("model.gguf"), 4)] {
+        let checkpoint = open(&path).unwrap();
+        let spec = Spec::read(&*checkpoint).unwrap();
+        let options = LoadOptions { quantization: None, head: None, rows: 4, logits_rows: 1, threads: 1 };
+        let mut expected = 0;
+        for name in checkpoint.names() {
+            let info = checkpoint.info(name).unwrap();
+            let experts = name.contains("exp");
+            expected += match name.ends_with(".bias") {
+                true if experts => 4 * info.rows * info.cols,
+                false if info.rows > 1 => {
+                    let pieces = if experts { stacked } else { 1 };
+                    pieces * Cpu::weight_bytes(Cpu::native(info.format), info.rows / pieces, info.cols)
+                }
+                _ => 0,
+            };
+        }
+        let plan = plan::<Cpu>(&*checkpoint, &spec, &options, spec.page_layout(1, KvFormat::F16)).unwrap();
+        assert_eq!(plan.weights_bytes, expected as u64, "{}", path.display());
+    }
+}
+
+#[test]
+fn gates_that_are_cut_elsewhere_are_refused() {
+    let dir = TempDir::new("oss-gates");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tiny/gpt-oss");
+    let config = std::fs::read_to_string(golden.join("config.json")).unwrap();
+    let read = |config: &str| {
+        dir.write("config.json", config);
+        std::fs::copy(golden.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+        Spec::read(&*open(dir.path()).unwrap()).map(|_| ())
+    };
+    read(&config).unwrap();
+    for (from, to, says) in [
+        ("\"swiglu_limit\": 7.0", "\"swiglu_limit\": 5.0", "swiglu_limit is 5; only 7 is supported"),
+        ("\"swiglu_limit\": 7.0", "\"swiglu_alpha\": 1.5", "swiglu_alpha is 1.5; only 1.702 is supported"),
+    ] {
+        let error = read(&config.replace(from, to)).unwrap_err().to_string();
+        assert!(error.contains("config.json") && error.contains(says), "{error}");
+    }
 }

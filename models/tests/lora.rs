@@ -70,6 +70,25 @@ fn another_adapter_is_another_model() {
     assert_eq!(of(&[adapter("lora", 0.5)]), all[2]);
 }
 
+#[test]
+fn adapters_of_woven_experts_are_refused() {
+    let (folder, lora) = changed("lora", "target_parameters", serde_json::json!(["mlp.experts.down_proj"]));
+    let module = "base_model.model.model.layers.0.mlp.experts";
+    let tensors = [("lora_A", [2, 16]), ("lora_B", [32, 2])].map(|(part, dims)| {
+        let name = format!("{module}.{part}.weight");
+        nano_models::testing::TestTensor::f32(&name, &dims, &vec![0.5; dims[0] * dims[1]])
+    });
+    std::fs::write(folder.join("adapter_model.safetensors"), nano_models::testing::safetensors(&tensors)).unwrap();
+    for base in ["tiny/gpt-oss", "tiny/gpt-oss/model.gguf", "tiny/gpt-oss-mxfp4"] {
+        let error = merged(base, std::slice::from_ref(&lora)).err().expect("refused").to_string();
+        assert!(
+            error.contains("changes model.layers.0.mlp.experts.weight") && error.contains("does not have"),
+            "{error}"
+        );
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// A copy of an adapter with its configuration changed.
 fn changed(name: &str, key: &str, value: Value) -> (PathBuf, Lora) {
     let folder = std::env::temp_dir().join(format!("nano-lora-{}-{key}-{name}", std::process::id()));

@@ -41,6 +41,8 @@ const NAMES: &[&str] = &[
     "phi3",
     "phi3-long",
     "granite",
+    "gpt-oss",
+    "gpt-oss-mxfp4",
     "stablelm",
     "stablelm-parallel",
     "stablelm-12b",

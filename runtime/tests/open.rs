@@ -52,6 +52,26 @@ fn a_gguf_file_and_a_folder_talk() {
 }
 
 #[test]
+fn gpt_oss_talks_alike_from_both_containers() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/goldens/tiny/gpt-oss-mxfp4");
+    let talk = |path: &Path| {
+        let (model, _) = open(path, options()).unwrap();
+        let mut chat = model.chat(ChatOptions::default()).unwrap();
+        let options = GenerateOptions { max_new_tokens: 24, ..GenerateOptions::default() };
+        ["the", "and the", "a"].map(|said| {
+            let rows = chat.num_rows();
+            chat.user(said);
+            let output = chat.reply(&options).unwrap().wait().unwrap();
+            assert_eq!(output.stats.reused_tokens, rows, "only what is new is fed");
+            (output.tokens, output.text)
+        })
+    };
+    let said = talk(&golden);
+    assert!(said.iter().all(|(tokens, _)| tokens.len() > 2) && said[0] != said[2], "{said:?}");
+    assert_eq!(said, talk(&golden.join("model.gguf")));
+}
+
+#[test]
 fn a_model_is_told_from_others() {
     let (_file, path) = parrot().temp_gguf();
     let identity = |options: &ModelOptions| ModelInfo::read(&path, options).unwrap().identity.unwrap();

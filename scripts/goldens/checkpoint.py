@@ -100,7 +100,8 @@ def write_hf(folder, variant, weights):
     generation = {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")
     tokenizer.write_hf(folder)
-    tensors = {name: w.to(DTYPES[variant["storage"]]).contiguous() for name, w in weights.items()}
+    kind = DTYPES[variant["storage"]]
+    tensors = {name: (w if w.dtype == torch.uint8 else w.to(kind)).contiguous() for name, w in weights.items()}
     if variant["extra"]:
         _, _, head_dim = heads_of(config)
         inv_freq = 1.0 / (10000.0 ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from . import tokenizer
 
-GAINS = {"gate": 2.0, "q_proj": 1.5, "k_proj": 1.5, "qkv_proj": 1.3, "down_proj": 1.5, "fc2": 1.5, "lm_head": 2.0}
+GAINS = {"gate": 2.0, "router": 2.0, "q_proj": 1.5, "k_proj": 1.5, "qkv_proj": 1.3, "down_proj": 1.5, "fc2": 1.5, "lm_head": 2.0}
 
 
 def random_weights(config, seed):
@@ -29,8 +29,13 @@ def random_weights(config, seed):
             continue
         part, kind = name.split(".")[-2:]
         values = rng.standard_normal(tuple(tensor.shape))
-        if kind == "bias":
+        if kind.endswith("bias"):
             values *= 0.3
+        elif kind == "sinks":
+            values *= 2.0
+        elif kind in ("gate_up_proj", "down_proj") and config["model_type"] == "gpt_oss":
+            # Inputs by outputs; gates that are large enough to be cut.
+            values *= (4.0 if kind == "gate_up_proj" else 1.5) / math.sqrt(tensor.shape[-2])
         elif tensor.dim() == 1:
             values = 0.2 * values + (0.0 if gemma else 1.0)
         elif part == "embed_tokens":

@@ -94,6 +94,16 @@ def qwen3_moe(about, **config):
     return experts(about, "qwen3_moe", "Qwen3MoeForCausalLM", **{**defaults, **config})
 
 
+def gpt_oss(about, mxfp4=False, **config):
+    defaults = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 1.5e5, "num_hidden_layers": 4, "num_local_experts": 4}
+    defaults |= {"num_experts_per_tok": 2, "attention_bias": True, "sliding_window": 20, "swiglu_limit": 7.0, "output_router_logits": False}
+    defaults |= {"layer_types": ["sliding_attention", "full_attention"] * 2, "rope_scaling": {**YARN, "beta_fast": 32.0, "truncate": False}}
+    if mxfp4:
+        unpacked = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+        defaults["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": unpacked}
+    return family(about, "gpt_oss", "GptOssForCausalLM", **{**defaults, **config}) | {"mxfp4": mxfp4}
+
+
 NO_SCALING = {"rope_scaling": None}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 16.0, "beta_slow": 1.0}
 
@@ -271,6 +281,22 @@ FAMILIES = {
         tests_against={"norm_topk_prob": True},
     ),
     "qwen3-moe": qwen3_moe("qwen3-moe: norms of the heads of q and k", tests_against={"norm_topk_prob": False}),
+    "gpt-oss": gpt_oss(
+        "gpt-oss in floats: sinks, biases of experts, cut gates, a window in every other layer",
+        head_dim=16,
+        intermediate_size=16,
+        tests_against={"swiglu_limit": 5.0},
+    ),
+    "gpt-oss-mxfp4": gpt_oss(
+        "gpt-oss as it is published: experts in MXFP4",
+        mxfp4=True,
+        hidden_size=64,
+        head_dim=8,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        eos_token_id=[2, 0],
+        tests_against={"sliding_window": 10},
+    ),
     "new-qwen3-moe": qwen3_moe("qwen3-moe with the experts of a layer in one matrix, as transformers 5 has them", one_by_one=False),
     "new-gemma3": gemma3(
         "gemma3 as transformers 5 writes it: rope_parameters by layer type, layer_types, dtype; heads scaled by another number",

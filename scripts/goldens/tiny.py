@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 
-from . import checkpoint, converted
+from . import checkpoint, converted, mxfp4
 from .compact import dump
 from .families import FAMILIES
 from .variants import LENGTHS, VARIANTS, VOCAB
@@ -42,9 +42,11 @@ def write_seed(folder, name, variant, seed):
     weights = (converted if family else checkpoint).random_weights(config, [seed, *name.encode()])
     if variant.get("one_by_one"):
         weights = converted.one_by_one(weights, config["model_type"])
+    if variant.get("mxfp4"):
+        weights = mxfp4.pack(weights, np.random.default_rng([seed, 2]))
     blocks = checkpoint.quantize(weights, variant["gguf_types"]) if variant["gguf_types"] else {}
     storage = checkpoint.DTYPES[variant["storage"]]
-    weights = {n: w.to(storage).to(torch.float32) for n, w in weights.items()}
+    weights = {n: w if w.dtype == torch.uint8 else w.to(storage).to(torch.float32) for n, w in weights.items()}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     checkpoint.write_hf(folder, variant, weights)

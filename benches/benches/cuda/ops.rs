@@ -49,6 +49,7 @@ fn products<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale
         if device { &[(4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336), (2048, 2048)] } else { &[(64, 256)] };
     for (format, name) in [
         (Format::Q4_0, "q4"),
+        (Format::Mxfp4, "mxfp4"),
         (Format::Q4K, "q4k"),
         (Format::Q6K, "q6k"),
         (Format::Q8_0, "q8"),
@@ -98,7 +99,7 @@ fn experts<D: Driver>(open: &dyn Fn() -> Result<D>, peaks: &Peaks, scale: Scale)
     let device = scale == Scale::Device;
     let (dim, hidden, count, chosen) = if device { (2048, 768, 128, 8) } else { (64, 32, 4, 2) };
     let (layers, turns) = if device { (2, count / chosen) } else { (1, 2) };
-    for (format, name) in [(Format::Q4_0, "q4"), (Format::Q8_0, "q8")] {
+    for (format, name) in [(Format::Q4_0, "q4"), (Format::Mxfp4, "mxfp4"), (Format::Q8_0, "q8")] {
         let mut cuda = Cuda::new(open()?, Sizes { rows: 512, logits: 8, pages: 8 })?;
         let (wide, tall) = (tensor(format, hidden, dim)?, tensor(format, dim, hidden)?);
         let layer = |_| {

@@ -7,7 +7,7 @@ use nano_kernels::cuda::{Cuda, Sizes};
 use nano_kernels::*;
 use std::time::Instant;
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     Format::F16,
     Format::Q8_0,
     Format::Q4_0,
@@ -16,6 +16,7 @@ const FORMATS: [Format; 8] = [
     Format::Q6K,
     Format::Int4(Group::G128),
     Format::Int8(Group::G64),
+    Format::Mxfp4,
 ];
 const SIZES: Sizes = Sizes { rows: 48, logits: 16, pages: 16 };
 
@@ -67,10 +68,14 @@ fn stored(format: Format, row: &[f32]) -> Vec<u8> {
             Format::Q4K => &[(0, 1.0 / 512.0), (2, 1.0 / 64.0)],
             Format::Int4(_) => &[(0, 1.0 / 8.0)],
             Format::Int8(_) => &[(0, 1.0 / 128.0)],
+            Format::Mxfp4 => &[],
             _ => &[(208, 1.0 / 2048.0)],
         };
         for (at, scale) in scales {
             bytes[from + at..from + at + 2].copy_from_slice(&half(scale * block[0]));
+        }
+        if format == Format::Mxfp4 {
+            bytes[from] = 123 + bytes[from] % 4;
         }
         if let Format::Int4(_) | Format::Int8(_) = format {
             bytes[from + 3] = 0;

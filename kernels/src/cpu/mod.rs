@@ -27,7 +27,7 @@ pub use watch::Inputs;
 
 use crate::format::stacked;
 use crate::{After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, MAX_HEAD_DIM, MAX_TOP_K};
-use crate::{Norm, PageLayout, Precision, Result, Rope, Rows, Step};
+use crate::{Norm, PageLayout, Precision, Products, Result, Rope, Rows, Step};
 use check::{check, in_pool, sees, shape, whole_page};
 use pack::{Kind, Packed};
 use std::cell::RefCell;
@@ -171,8 +171,8 @@ impl Backend for Cpu {
         rows.div_ceil(lanes::LANES) * kind.block_bytes(cols)
     }
 
-    fn room_bytes(rows: usize, cols: usize, threads: usize) -> usize {
-        linear::Panel::bytes(rows, cols) + threads * linear::Scratch::bytes(cols)
+    fn room_bytes(products: &Products) -> usize {
+        linear::room_bytes(products)
     }
 
     fn mixture(&self, experts: Experts<Self>) -> Result<Experts<Self>> {

@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | Q8 | 16 f16 scales, 512 bytes | |
 //! | Q4 | 16 f16 scales, 256 bytes | |
+//! | Mxfp4 | 16 exponents, 256 bytes | |
 //! | Q4Min | 16 f16 scales, 16 f16 minima, 256 bytes | |
 //! | Q4K | 16 u8 scales, 16 u8 minima, 256 bytes | 16 f16 scales, 16 f16 scales of the minima |
 //! | Q6K | 16 i8 scales of the first 16 k, 16 of the last, 256 bytes of nibbles, 128 of bit pairs | 16 f16 scales |
@@ -18,9 +19,12 @@
 
 mod floats;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 use super::lanes::{GROUP, LANES, LINE};
 use super::memory::{Arena, Memory};
+use crate::format::block::Mxfp4;
 use crate::{Error, Format, Group, HostTensor, Result};
 
 /// The layouts.
@@ -31,6 +35,7 @@ pub enum Kind {
     Bf16,
     Q8,
     Q4,
+    Mxfp4,
     Q4Min,
     Q4K,
     Q6K,
@@ -47,6 +52,7 @@ impl Kind {
             Format::Bf16 => Kind::Bf16,
             Format::Q8_0 => Kind::Q8,
             Format::Q4_0 => Kind::Q4,
+            Format::Mxfp4 => Kind::Mxfp4,
             Format::Q4_1 => Kind::Q4Min,
             Format::Q4K => Kind::Q4K,
             Format::Q6K => Kind::Q6K,
@@ -68,6 +74,7 @@ impl Kind {
             Kind::F16 | Kind::Bf16 => (32, 0),
             Kind::Q8 => (32 + 512, 0),
             Kind::Q4 => (32 + 256, 0),
+            Kind::Mxfp4 => (16 + 256, 0),
             Kind::Q4Min => (64 + 256, 0),
             Kind::Q4K => (32 + 256, 64),
             Kind::Q6K => (32 + 384, 32),
@@ -196,6 +203,12 @@ impl Packed {
                         *out = d * (nibble(&bytes[32..], k) as f32 - 8.0);
                     }
                 }
+                Kind::Mxfp4 => {
+                    let d = Mxfp4::scale_of(bytes[lane]);
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = d * f32::from(Mxfp4::LEVELS[nibble(&bytes[16..], k) as usize]);
+                    }
+                }
                 Kind::Q4Min => {
                     let (d, m) = (f16_at(bytes, 2 * lane), f16_at(bytes, 32 + 2 * lane));
                     for (k, out) in out.iter_mut().enumerate() {
@@ -264,6 +277,12 @@ fn pack_row(kind: Kind, row: &[u8], lane: usize, out: &mut [u8]) {
             for (block, out) in row.chunks_exact(18).zip(out.chunks_exact_mut(record)) {
                 out[two.clone()].copy_from_slice(&block[..2]);
                 place(&block[2..], lane, &mut out[32..]);
+            }
+        }
+        Kind::Mxfp4 => {
+            for (block, out) in row.chunks_exact(17).zip(out.chunks_exact_mut(record)) {
+                out[lane] = block[0];
+                place(&block[1..], lane, &mut out[16..]);
             }
         }
         Kind::Q4Min => {
@@ -343,53 +362,5 @@ fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {
         (packed[j + 4] & 15 | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Random;
-    use std::borrow::Cow;
-
-    #[test]
-    fn packed_rows_are_the_rows() {
-        let mut random = Random::new(7);
-        let formats = [
-            (Format::F32, 37),
-            (Format::F16, 37),
-            (Format::Bf16, 37),
-            (Format::Q8_0, 96),
-            (Format::Q4_0, 96),
-            (Format::Q4_1, 96),
-            (Format::Q4K, 512),
-            (Format::Q6K, 512),
-            (Format::Int4(Group::G32), 96),
-            (Format::Int4(Group::G64), 192),
-            (Format::Int4(Group::G128), 384),
-            (Format::Int8(Group::G32), 96),
-            (Format::Int8(Group::G64), 192),
-            (Format::Int8(Group::G128), 384),
-        ];
-        for (format, cols) in formats {
-            for rows in [1, 16, 19] {
-                let bytes = random.weight(format, rows, cols);
-                let host = HostTensor::new("t", format, rows, cols, Cow::Owned(bytes)).unwrap();
-                let packed = Packed::new(&host, 2, &mut Arena::default()).unwrap();
-                let expected = host.to_f32();
-                let mut row = vec![0.0; cols];
-                for r in 0..rows {
-                    packed.row(r, &mut row);
-                    assert_eq!(row, expected[r * cols..(r + 1) * cols], "{format} row {r} of {rows}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_format_that_is_not_native_is_refused() {
-        let host = HostTensor::new("blk.0.w", Format::Q5_0, 1, 32, Cow::Owned(vec![0; 22])).unwrap();
-        let error = Packed::new(&host, 1, &mut Arena::default()).err().unwrap().to_string();
-        assert!(error.contains("blk.0.w") && error.contains("Q5_0"), "{error}");
     }
 }

@@ -68,7 +68,7 @@ fn error(found: &[f32], exact: &[f64]) -> f64 {
     noise / signal
 }
 
-const FORMATS: [(Format, f64); 11] = [
+const FORMATS: [(Format, f64); 12] = [
     (Format::F32, 1e-12),
     (Format::F16, 1e-12),
     (Format::Bf16, 1e-12),
@@ -80,6 +80,7 @@ const FORMATS: [(Format, f64); 11] = [
     (Format::Int4(Group::G32), 1e-3),
     (Format::Int4(Group::G128), 1e-3),
     (Format::Int8(Group::G64), 1e-3),
+    (Format::Mxfp4, 3e-4),
 ];
 
 #[test]
@@ -155,7 +156,7 @@ fn exact_product(case: &Case<'_>, cols: usize, all: usize) -> Vec<f64> {
 fn saturating_inputs_stay_exact() {
     // Extreme quants against extreme activations: 16-bit sums must not overflow.
     let zeros = [Format::Int4(Group::G32), Format::Int8(Group::G128)];
-    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q6K].into_iter().chain(zeros) {
+    for format in [Format::Q8_0, Format::Q4_0, Format::Mxfp4, Format::Q4_1, Format::Q6K].into_iter().chain(zeros) {
         let cols = 256;
         let mut bytes = vec![0x80; 16 * format.row_bytes(cols).unwrap()];
         if format != Format::Q8_0 {
@@ -170,8 +171,14 @@ fn saturating_inputs_stay_exact() {
             for at in scales {
                 block[*at..at + 2].copy_from_slice(&half::f16::from_f32(1.0).to_le_bytes());
             }
-            if let Format::Int4(_) | Format::Int8(_) = format {
-                block[2..4].fill(0);
+            match format {
+                Format::Int4(_) | Format::Int8(_) => block[2..4].fill(0),
+                // 6, the greatest.
+                Format::Mxfp4 => {
+                    block.fill(0x77);
+                    block[0] = 127;
+                }
+                _ => {}
             }
         }
         let part = [HostTensor::new("w", format, 16, cols, Cow::Owned(bytes)).unwrap()];
@@ -183,6 +190,27 @@ fn saturating_inputs_stay_exact() {
                 for isa in Isa::available() {
                     let y = product(isa, 1, &case);
                     assert!(y.iter().all(|y| *y == expected), "{} {format}: {} not {expected}", isa.name(), y[0]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_exponent_of_mxfp4_is_exact() {
+    // Row e has exponent e and each of the sixteen floats, twice.
+    let bytes = (0..=255).flat_map(|e| std::iter::once(e).chain((0..16).map(|i| i | (15 - i) << 4))).collect();
+    let part = [HostTensor::new("w", Format::Mxfp4, 256, 32, Cow::Owned(bytes)).unwrap()];
+    let weights = part[0].to_f32();
+    for column in 0..32 {
+        for rows in [1, 8] {
+            // Activations whose scale is 1 and whose other values are 0.
+            let x: Vec<f32> = (0..rows * 32).map(|i| if i % 32 == column { 127.0 } else { 0.0 }).collect();
+            let case = Case { parts: &part, bias: None, norm: None, x: &x, rows, after: After::Store };
+            for isa in Isa::available() {
+                let y = product(isa, 1, &case);
+                for (e, (y, w)) in y.iter().zip(weights.chunks_exact(32)).enumerate() {
+                    assert_eq!(*y, w[column] * 127.0, "{} exponent {e} column {column}", isa.name());
                 }
             }
         }

@@ -86,6 +86,7 @@ fn kernel(kind: Kind) -> &'static str {
         Kind::Q6K => "linear_decode_q6k",
         Kind::Z4(_) => "linear_decode_z4",
         Kind::Z8(_) => "linear_decode_z8",
+        Kind::Mx4 => "linear_decode_mx4",
     }
 }
 

@@ -15,6 +15,7 @@ fn kernel(kind: Kind) -> &'static str {
         Kind::Q6K => "embed_q6k",
         Kind::Z4(_) => "embed_z4",
         Kind::Z8(_) => "embed_z8",
+        Kind::Mx4 => "embed_mx4",
     }
 }
 
@@ -33,7 +34,7 @@ impl<D: Driver> Cuda<D> {
         for part in &table.parts {
             // The kernels give 2^24 times what a product's factor makes right.
             let factor = match part.kind {
-                Kind::F16 | Kind::Z4(_) | Kind::Z8(_) => part.unscale,
+                Kind::F16 | Kind::Z4(_) | Kind::Z8(_) | Kind::Mx4 => part.unscale,
                 _ => part.unscale * 2f32.powi(-24),
             };
             let args = [

@@ -20,6 +20,11 @@ use crate::{After, Norm, Result};
 use mixture::{Parts, Stack};
 use routes::Routes;
 
+/// Bytes of the room for routes, and for what all choices and the shared expert make.
+pub(super) fn room_bytes(rows: usize, chosen: usize, count: usize, dim: usize) -> [usize; 2] {
+    [Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim.next_multiple_of(8)]
+}
+
 impl<D: Driver> Cuda<D> {
     pub(super) fn launch_experts(
         &mut self,
@@ -190,7 +195,7 @@ struct Product<'a> {
 fn resident_warps(about: &About, kind: Kind) -> usize {
     match (about.capability < 80, kind) {
         (true, Kind::F16) => 8,
-        (false, Kind::Q4 | Kind::Q4M) => 24,
+        (false, Kind::Q4 | Kind::Q4M | Kind::Mx4) => 24,
         _ => 16,
     }
 }
@@ -205,6 +210,7 @@ fn decode_kernel(kind: Kind) -> &'static str {
         Kind::Q6K => "experts_decode_q6k",
         Kind::Z4(_) => "experts_decode_z4",
         Kind::Z8(_) => "experts_decode_z8",
+        Kind::Mx4 => "experts_decode_mx4",
     }
 }
 
@@ -218,6 +224,7 @@ fn prefill_kernel(about: &About, kind: Kind) -> &'static str {
         (Kind::Q6K, false) => "experts_prefill_q6k",
         (Kind::Z4(_), false) => "experts_prefill_z4",
         (Kind::Z8(_), false) => "experts_prefill_z8",
+        (Kind::Mx4, false) => "experts_prefill_mx4",
         (Kind::F16, true) => "experts_prefill_72_f16",
         (Kind::Q8, true) => "experts_prefill_72_q8",
         (Kind::Q4, true) => "experts_prefill_72_q4",
@@ -226,5 +233,6 @@ fn prefill_kernel(about: &About, kind: Kind) -> &'static str {
         (Kind::Q6K, true) => "experts_prefill_72_q6k",
         (Kind::Z4(_), true) => "experts_prefill_72_z4",
         (Kind::Z8(_), true) => "experts_prefill_72_z8",
+        (Kind::Mx4, true) => "experts_prefill_72_mx4",
     }
 }

@@ -32,6 +32,7 @@ pub use weight::Weight;
 use crate::format::{f16_to_f32, f32_to_f16};
 use crate::{
     After, Attend, Backend, Candidate, Error, Experts, Format, HostTensor, Linear, Norm, PageLayout, Precision,
+    Products,
 };
 use crate::{Result, Rope, Rows, Step};
 use std::cell::{Cell, RefCell};
@@ -230,6 +231,14 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn weight_bytes(format: Format, rows: usize, cols: usize) -> usize {
         weight::bytes(Self::native(format), rows, cols)
+    }
+
+    fn buf_bytes(rows: usize, cols: usize, precision: Precision) -> usize {
+        rows * cols.next_multiple_of(8) * if precision == Precision::Half { 2 } else { 4 }
+    }
+
+    fn room_bytes(products: &Products) -> usize {
+        room::bytes(products)
     }
 
     fn mixture(&self, experts: Experts<Self>) -> Result<Mixture> {

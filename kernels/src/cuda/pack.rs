@@ -123,7 +123,8 @@ fn sources<'a>(tensors: &'a [HostTensor<'a>]) -> Result<Vec<Source<'a>>> {
         }
     }
     for source in &mut sources {
-        source.power = source.tensors.iter().map(|tensor| power(greatest(source.kind, tensor))).min().unwrap_or(0);
+        let power = |tensor: &&HostTensor<'_>| power(source.kind, greatest(source.kind, tensor));
+        source.power = source.tensors.iter().map(power).min().unwrap_or(0);
     }
     Ok(sources)
 }
@@ -173,7 +174,8 @@ fn threads(bytes: usize) -> usize {
     cores.min(bytes / SHARE_BYTES).clamp(1, 16)
 }
 
-/// The greatest number that must stay within f16 when multiplied by 2^P; what is no number does not count.
+/// The greatest number that must stay within f16 when multiplied by 2^P, of Mx4 the greatest exponent; what is no number
+/// does not count.
 fn greatest(kind: Kind, tensor: &HostTensor<'_>) -> f32 {
     if kind == Kind::F16 {
         return 0.0;
@@ -196,6 +198,10 @@ fn greatest(kind: Kind, tensor: &HostTensor<'_>) -> f32 {
                 let blocks: Vec<_> = bytes.chunks_exact(tensor.format.block_bytes()).collect();
                 most(&blocks, |b| [f16([b[0], b[1]]) * factor, 0.0])
             }
+            Format::Mxfp4 => most(block::blocks::<block::Mxfp4>(bytes), |b| match b.e {
+                [strip::NO_NUMBER] => [0.0; 2],
+                [e] => [f32::from(e), 0.0],
+            }),
             _ => most(block::blocks::<block::Q6K>(bytes), |b| {
                 let scale = b.scales.into_iter().fold(1, |most, s| (s as i8).unsigned_abs().max(most));
                 [f16(b.d) * f32::from(scale), 0.0]
@@ -218,7 +224,11 @@ fn most<B>(blocks: &[B], values: impl Fn(&B) -> [f32; 2]) -> f32 {
 }
 
 /// The greatest power of two by which `greatest` stays within f16.
-fn power(greatest: f32) -> i32 {
+fn power(kind: Kind, greatest: f32) -> i32 {
+    if kind == Kind::Mx4 {
+        // What takes it out again is a normal float32, also where all exponents are the least.
+        return strip::GREATEST_EXPONENT - greatest.max(2.0) as i32;
+    }
     if greatest == 0.0 {
         return POWERS.1;
     }
@@ -229,5 +239,5 @@ fn power(greatest: f32) -> i32 {
     power
 }
 
-/// The least and the most that P can be. A scale in f16 is at least 2^-24 and, with its factor, below 2^23.
+/// The least and the most that P can be, but for Mx4. A scale in f16 is at least 2^-24 and, with its factor, below 2^23.
 const POWERS: (i32, i32) = (-8, 40);

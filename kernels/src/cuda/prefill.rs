@@ -112,6 +112,7 @@ impl Shape {
                 Kind::Q6K => "linear_prefill_72_q6k",
                 Kind::Z4(_) => "linear_prefill_72_z4",
                 Kind::Z8(_) => "linear_prefill_72_z8",
+                Kind::Mx4 => "linear_prefill_72_mx4",
             };
         }
         match (kind, self.outputs) {
@@ -123,6 +124,7 @@ impl Shape {
             (Kind::Q6K, 128) => "linear_prefill_q6k_wide",
             (Kind::Z4(_), 128) => "linear_prefill_z4_wide",
             (Kind::Z8(_), 128) => "linear_prefill_z8_wide",
+            (Kind::Mx4, 128) => "linear_prefill_mx4_wide",
             (Kind::F16, _) => "linear_prefill_f16_narrow",
             (Kind::Q8, _) => "linear_prefill_q8_narrow",
             (Kind::Q4, _) => "linear_prefill_q4_narrow",
@@ -131,6 +133,7 @@ impl Shape {
             (Kind::Q6K, _) => "linear_prefill_q6k_narrow",
             (Kind::Z4(_), _) => "linear_prefill_z4_narrow",
             (Kind::Z8(_), _) => "linear_prefill_z8_narrow",
+            (Kind::Mx4, _) => "linear_prefill_mx4_narrow",
         }
     }
 }
@@ -221,8 +224,17 @@ mod tests {
     use super::*;
     use crate::Group;
 
-    const KINDS: [Kind; 8] =
-        [Kind::F16, Kind::Q8, Kind::Q4, Kind::Q4M, Kind::Q4K, Kind::Q6K, Kind::Z4(Group::G128), Kind::Z8(Group::G32)];
+    const KINDS: [Kind; 9] = [
+        Kind::F16,
+        Kind::Q8,
+        Kind::Q4,
+        Kind::Q4M,
+        Kind::Q4K,
+        Kind::Q6K,
+        Kind::Z4(Group::G128),
+        Kind::Z8(Group::G32),
+        Kind::Mx4,
+    ];
 
     fn about(capability: u32, multiprocessors: u32, shared_kb: u32) -> About {
         About {

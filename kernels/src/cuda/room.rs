@@ -1,8 +1,9 @@
 //! Room that operations share, sized by all that they have said they need before the first step.
 
-use super::Cuda;
 use super::driver::Driver;
-use crate::Result;
+use super::experts::room_bytes;
+use super::{Cuda, DECODE_ROWS};
+use crate::{Products, Result};
 
 /// What operations need beside their operands; taken before the first step that could need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,15 @@ impl Wants {
             mixed: self.mixed.max(other.mixed),
         }
     }
+}
+
+/// Bytes of the room for a model's products: as [`Cuda::make_room`] makes it where gates and ups are of one format, but for
+/// partial results.
+pub fn bytes(p: &Products) -> usize {
+    let rows = p.rows.max(DECODE_ROWS);
+    let cols = p.cols.max(p.dim).max(p.hidden).max(p.shared);
+    let [routes, mixed] = if p.experts == 0 { [0; 2] } else { room_bytes(rows, p.chosen, p.experts, p.dim) };
+    2 * rows * cols.next_multiple_of(8) + routes + mixed
 }
 
 impl<D: Driver> Cuda<D> {

@@ -9,10 +9,10 @@ use crate::{Group, Result};
 use std::io::{self, Write};
 
 /// The layout's name, with a number that changes when the bytes of any kind do.
-pub const LAYOUT: &str = "cuda-1";
+pub const LAYOUT: &str = "cuda-2";
 
 /// Kinds by their numbers in a file.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::F16,
     Kind::Q8,
     Kind::Q4,
@@ -25,6 +25,7 @@ const KINDS: [Kind; 12] = [
     Kind::Z8(Group::G32),
     Kind::Z8(Group::G64),
     Kind::Z8(Group::G128),
+    Kind::Mx4,
 ];
 const PLANES: [Plane; 3] = [Plane::Quants, Plane::Scales, Plane::Supers];
 

@@ -22,6 +22,8 @@ pub enum Kind {
     Z4(Group),
     /// 8 bits less a zero point.
     Z8(Group),
+    /// Floats of 4 bits, an exponent per 32.
+    Mx4,
 }
 
 /// Rows of a tile.
@@ -41,6 +43,7 @@ impl Kind {
             Format::Q6K => Kind::Q6K,
             Format::Int4(group) => Kind::Z4(group),
             Format::Int8(group) => Kind::Z8(group),
+            Format::Mxfp4 => Kind::Mx4,
             _ => return None,
         })
     }
@@ -51,7 +54,7 @@ impl Kind {
             Kind::F16 => 4096,
             Kind::Q8 | Kind::Z8(_) => 2048,
             Kind::Q6K => 1536,
-            Kind::Q4 | Kind::Q4M | Kind::Q4K | Kind::Z4(_) => 1024,
+            Kind::Q4 | Kind::Q4M | Kind::Q4K | Kind::Z4(_) | Kind::Mx4 => 1024,
         }
     }
 
@@ -60,6 +63,7 @@ impl Kind {
         match self {
             Kind::F16 => 0,
             Kind::Q4M => 256,
+            Kind::Mx4 => 64,
             Kind::Z4(_) | Kind::Z8(_) => 256 >> self.shift().unwrap_or(0),
             _ => 128,
         }

@@ -174,11 +174,15 @@ block! {
 
 impl Mxfp4 {
     /// What its sixteen codes stand for, doubled: sign, two bits of exponent, one of fraction.
-    pub(super) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+    pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
     /// The scale of the doubled levels. (All ones, which the standard calls no number, is taken as the authors take it.)
     pub(super) fn scale(&self) -> f32 {
-        let [e] = self.e;
+        Mxfp4::scale_of(self.e[0])
+    }
+
+    /// The same of an exponent that lies elsewhere.
+    pub(crate) fn scale_of(e: u8) -> f32 {
         f32::from_bits(if e < 2 { 0x0020_0000 << e } else { u32::from(e - 1) << 23 })
     }
 }

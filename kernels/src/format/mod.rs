@@ -56,7 +56,7 @@ pub enum Format {
     Iq1S,
     Tq1_0,
     Tq2_0,
-    /// 32 values: an exponent, 16 bytes of nibbles that are floats of four bits.
+    /// 32 values: an exponent e, 16 bytes of nibbles as in Q4_0 that are floats of four bits, value = 2^(e − 127)·float.
     Mxfp4,
     /// A group: f16 scale, u16 zero point, 4-bit quants, value = d·(q − zero); the nibbles of 32 values lie as in Q4_0.
     /// What checkpoints of AWQ, GPTQ and their kin are read as.
@@ -190,7 +190,6 @@ impl Format {
     /// | Q3_K | 2.1e-5 | **0** | 2.4e-3 | 2.3e-3 |
     /// | Q2_K | 1.4e-5 | **7.0e-5** | 1.0e-3 | 9.8e-4 |
     /// | IQ4_XS | **3.7e-8** | 1.8e-4 | 2.7e-3 | 2.7e-3 |
-    /// | MXFP4 | **0** | 2.1e-4 | 4.3e-3 | 4.2e-3 |
     /// | IQ3_S | 2.6e-5 | **0** | 3.5e-4 | 2.4e-4 |
     /// | IQ3_XXS | 1.8e-5 | **0** | 5.0e-4 | 3.9e-4 |
     /// | IQ2_S | 2.3e-5 | **8.8e-5** | 2.7e-3 | 2.6e-3 |
@@ -205,7 +204,7 @@ impl Format {
     pub const fn native(self) -> Format {
         match self {
             Format::Q5_0 | Format::Q5_1 | Format::Q5K | Format::Q8K => Format::Q8_0,
-            Format::Iq4Nl | Format::Iq4Xs | Format::Mxfp4 => Format::Q8_0,
+            Format::Iq4Nl | Format::Iq4Xs => Format::Q8_0,
             Format::Q2K | Format::Q3K | Format::Iq3S | Format::Iq3Xxs => Format::Q6K,
             Format::Iq2S | Format::Iq2Xs | Format::Iq2Xxs | Format::Iq1M | Format::Iq1S => Format::Q6K,
             Format::Tq1_0 | Format::Tq2_0 => Format::Q4_0,

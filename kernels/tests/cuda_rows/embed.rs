@@ -26,6 +26,7 @@ fn tensor(random: &mut Random, format: Format, rows: usize, cols: usize) -> Host
                         block[2..4].copy_from_slice(&m);
                     }
                     Format::Q6K => block[208..].copy_from_slice(&d),
+                    Format::Mxfp4 => block[0] = 110 + random.below(16) as u8,
                     Format::Int4(_) | Format::Int8(_) => {
                         block[..2].copy_from_slice(&d);
                         let zero = [0, 7, 16][random.below(3)] as u16;
@@ -47,7 +48,7 @@ fn rows(tensor: &HostTensor<'_>) -> Vec<Vec<f32>> {
 fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
     let mut random = Random::new(21);
     let mut seen = Vec::new();
-    let kinds: [(&[Format], usize); 13] = [
+    let kinds: [(&[Format], usize); 14] = [
         (&[Format::F16], 20),
         (&[Format::F32], 131),
         (&[Format::Bf16], 136),
@@ -57,6 +58,7 @@ fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
         (&[Format::Q4K], 768),
         (&[Format::Q6K], 256),
         (&[Format::Q4K, Format::Q6K, Format::Q4_0], 512),
+        (&[Format::Mxfp4], 352),
         (&[Format::Int4(Group::G32)], 160),
         (&[Format::Int4(Group::G128), Format::Q8_0], 384),
         (&[Format::Int8(Group::G64)], 192),
@@ -66,7 +68,7 @@ fn tables<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
         let tensors: Vec<HostTensor<'_>> =
             formats.iter().enumerate().map(|(i, f)| tensor(&mut random, *f, 35 + 13 * i, cols)).collect();
         // The last two have columns in an order of their own.
-        let order: Vec<u32> = (0..cols as u32).map(|c| if number < 11 { c } else { cols as u32 - 1 - c }).collect();
+        let order: Vec<u32> = (0..cols as u32).map(|c| if number < 12 { c } else { cols as u32 - 1 - c }).collect();
         let tensors: Vec<_> = tensors.into_iter().map(|tensor| tensor.with_order(&order).unwrap()).collect();
         let table = cuda.weight(&tensors).unwrap();
         let exact: Vec<Vec<f32>> = tensors.iter().flat_map(rows).collect();

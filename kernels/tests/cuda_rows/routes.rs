@@ -16,6 +16,7 @@ struct Choices {
 /// What routing made of them.
 struct Found {
     sorted_rows: Vec<u32>,
+    sorted_experts: Vec<u32>,
     places: Vec<u32>,
     /// Expert, first choice, choices.
     runs: Vec<[u32; 3]>,
@@ -23,13 +24,14 @@ struct Found {
 
 impl Found {
     /// Fetches the arrays, in the order in which they lie at `at`.
-    fn fetch<D: Driver>(hand: &ByHand<D>, at: [u64; 3], choices: usize, runs: usize) -> Found {
+    fn fetch<D: Driver>(hand: &ByHand<D>, at: [u64; 4], choices: usize, runs: usize) -> Found {
         let words = |at: u64, n: usize| -> Vec<u32> {
             let bytes = hand.download(at, 4 * n);
             bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
-        let runs = words(at[2], 3 * runs).chunks_exact(3).map(|run| [run[0], run[1], run[2]]).collect();
-        Found { sorted_rows: words(at[0], choices), places: words(at[1], choices), runs }
+        let [sorted_rows, sorted_experts, places] = [at[0], at[1], at[2]].map(|at| words(at, choices));
+        let runs = words(at[3], 3 * runs).chunks_exact(3).map(|run| [run[0], run[1], run[2]]).collect();
+        Found { sorted_rows, sorted_experts, places, runs }
     }
 
     /// Every choice has a place, those of an expert stand together in the order of rows, and each is in one run, of which
@@ -40,6 +42,7 @@ impl Found {
         for (place, choice) in order.iter().enumerate() {
             assert_eq!(self.places[*choice], place as u32, "{what}: the place of choice {choice}");
             assert_eq!(self.sorted_rows[place], (choice / choices.chosen) as u32, "{what}: the row at {place}");
+            assert_eq!(self.sorted_experts[place], choices.experts[*choice], "{what}: the expert at {place}");
         }
         let mut expected = Vec::new();
         for expert in 0..choices.count {
@@ -72,7 +75,7 @@ fn chosen_of(logits: &[f32], chosen: usize) -> Vec<u32> {
 fn few<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
     let hand = ByHand(cuda.driver());
     let mut random = Random::new(11);
-    for (rows, padding, count, chosen) in [(8, 0, 1, 1), (8, 0, 3, 2), (5, 3, 4, 4), (1, 0, 5, 2), (8, 1, 40, 33)] {
+    for (rows, padding, count, chosen) in [(8, 0, 1, 1), (8, 0, 3, 2), (5, 3, 4, 4), (1, 0, 5, 2), (7, 1, 40, 33)] {
         for most in [1, 2, 3, 7, 8] {
             let all = rows + padding;
             // All like the first experts, and some others as well.
@@ -90,7 +93,7 @@ fn few<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
             let n = all * chosen;
             let spans: Vec<u8> = (0..all).flat_map(|n| [0, u32::from(n < rows)]).flat_map(u32::to_le_bytes).collect();
             let (experts, factors) = (room(&hand, n), room(&hand, all * (chosen + 1)));
-            let to = [room(&hand, n), room(&hand, n), room(&hand, 3 * n)];
+            let to = [n, n, n, 3 * n].map(|words| room(&hand, words));
             let mut args = vec![Arg::Ptr(hand.floats(&logits)), Arg::U32(count as u32), Arg::Ptr(hand.upload(&spans))];
             args.extend([all as u32, count as u32, chosen as u32, 0, 1].map(Arg::U32));
             args.extend([Arg::Ptr(experts), Arg::Ptr(factors), Arg::U32(most as u32)]);
@@ -118,7 +121,7 @@ fn many<D: Driver>(cuda: &mut Cuda<D>) -> Vec<f32> {
             let n = rows * chosen;
             let run_count = n / most + count;
             let bytes: Vec<u8> = experts.iter().flat_map(|e| e.to_le_bytes()).collect();
-            let to = [room(&hand, n), room(&hand, n), room(&hand, 3 * run_count)];
+            let to = [n, n, n, 3 * run_count].map(|words| room(&hand, words));
             let mut args = vec![Arg::Ptr(hand.upload(&bytes))];
             args.extend([n as u32, chosen as u32, most as u32, run_count as u32].map(Arg::U32));
             args.extend(to.map(Arg::Ptr));

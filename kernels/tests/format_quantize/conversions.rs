@@ -120,7 +120,6 @@ fn conversion_to_native_formats_costs_little() {
         (Format::Iq1S, 0.0),
         (Format::Tq1_0, 0.0),
         (Format::Tq2_0, 0.0),
-        (Format::Mxfp4, 0.0),
     ];
     let mut random = Random(9);
     for (format, limit) in limits {
@@ -132,7 +131,7 @@ fn conversion_to_native_formats_costs_little() {
         let found = error(format.native());
         assert!(found <= limit, "{format} to {}: {found:e}", format.native());
     }
-    for format in WRITABLE {
+    for format in WRITABLE.into_iter().chain([Format::Mxfp4]) {
         assert_eq!(format.native(), format);
     }
 }

@@ -4,6 +4,7 @@
 mod base;
 mod experts;
 mod gemma;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod olmo;
@@ -70,6 +71,7 @@ pub const ALL: &[&Arch] = &[
     &gemma::GEMMA3,
     &phi::PHI2,
     &phi::PHI3,
+    &gpt_oss::GPT_OSS,
     &olmo::OLMO2,
     &olmo::OLMOE,
     &granite::GRANITE,

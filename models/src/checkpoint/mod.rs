@@ -10,6 +10,7 @@ pub mod mlc;
 mod packed;
 mod sniff;
 mod tensors;
+mod woven;
 
 pub(crate) use map::Map;
 

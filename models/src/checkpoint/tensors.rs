@@ -4,6 +4,7 @@
 use super::TensorInfo;
 use super::map::Map;
 use super::packed::{Array, Packed};
+use super::woven::{Place, Woven};
 use crate::{Error, Result};
 use nano_kernels::{Format, HostTensor};
 use std::borrow::Cow;
@@ -12,8 +13,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What is wrong where quants make a tensor that is there anyway.
-pub(super) const TWICE: &str = "is there twice: as it is, and as quants with scales";
+/// What is wrong where pieces make a tensor that is there anyway.
+pub(super) const TWICE: &str = "is there twice: as it is, and in pieces";
 
 /// Tensors by name, over one or several files.
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ pub(super) struct Tensors {
 enum Held {
     Whole(Entry),
     Packed(Box<Packed>, TensorInfo),
+    Woven(Woven),
 }
 
 /// One tensor. `range` lies inside its file, and its length fits `info`.
@@ -69,6 +71,13 @@ impl Tensors {
         if self.hold(name, Held::Packed(Box::new(packed), info)) { Ok(()) } else { Err(twice) }
     }
 
+    /// Adds a tensor that is woven together with others. An error if the name is taken.
+    pub(super) fn add_woven(&mut self, name: String, woven: Woven) -> Result<()> {
+        let file = woven.places().next().map_or(0, |(file, _)| *file);
+        let twice = Error::tensor(self.path(file), &name, TWICE);
+        if self.hold(name, Held::Woven(woven)) { Ok(()) } else { Err(twice) }
+    }
+
     fn hold(&mut self, name: String, held: Held) -> bool {
         use std::collections::btree_map::Entry as Slot;
         match self.entries.entry(name) {
@@ -102,6 +111,7 @@ impl Tensors {
         self.entries.get(name).map(|held| match held {
             Held::Whole(entry) => entry.info,
             Held::Packed(_, info) => *info,
+            Held::Woven(woven) => woven.info(),
         })
     }
 
@@ -125,12 +135,18 @@ impl Tensors {
                 }
                 Ok(Some(tensor))
             }
+            Some(Held::Woven(woven)) => {
+                let bytes = |(file, range): &Place| self.files[*file].1.get(range.clone());
+                let path = woven.places().next().map_or(Path::new(""), |(file, _)| self.path(*file));
+                let tensor = woven.read(name, bytes).ok_or_else(|| Error::tensor(path, name, OUTSIDE))?;
+                Ok(Some(tensor?))
+            }
         }
     }
 
     /// Some of a tensor's bytes as they lie in the files: all of them, or its quants.
     pub(super) fn stored(&self, name: &str) -> Option<&[u8]> {
-        let (file, range) = self.places(name).next()?;
+        let (file, range) = self.places(name).into_iter().next()?;
         self.files[file].1.get(range)
     }
 
@@ -144,22 +160,22 @@ impl Tensors {
     }
 
     /// Where a tensor's bytes lie.
-    fn places(&self, name: &str) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let (whole, packed) = match self.entries.get(name) {
-            None => (None, None),
-            Some(Held::Whole(entry)) => (Some((entry.file, entry.range.clone())), None),
-            Some(Held::Packed(packed, _)) => (None, Some(packed.arrays())),
-        };
-        whole.into_iter().chain(packed.into_iter().flatten().map(|array| (array.file, array.range.clone())))
+    fn places(&self, name: &str) -> Vec<Place> {
+        match self.entries.get(name) {
+            None => Vec::new(),
+            Some(Held::Whole(entry)) => vec![(entry.file, entry.range.clone())],
+            Some(Held::Packed(packed, _)) => packed.arrays().map(|array| (array.file, array.range.clone())).collect(),
+            Some(Held::Woven(woven)) => woven.places().cloned().collect(),
+        }
     }
 
     pub(super) fn release(&self, name: &str) {
-        self.places(name).for_each(|(file, range)| self.files[file].1.release(range));
+        self.places(name).into_iter().for_each(|(file, range)| self.files[file].1.release(range));
     }
 
     /// Releases a tensor's bytes, from the system's cache too.
     pub(super) fn evict(&self, name: &str) {
-        self.places(name).for_each(|(file, range)| self.files[file].1.evict(range));
+        self.places(name).into_iter().for_each(|(file, range)| self.files[file].1.evict(range));
     }
 }
 

@@ -105,6 +105,10 @@ impl List<'_> {
             self.head_norm(Role::QNorm, layer)?;
             self.head_norm(Role::KNorm, layer)?;
         }
+        if names::has(self.spec.arch.names, Role::Sinks) {
+            let from = name(self.checkpoint, self.spec, Role::Sinks, layer, "weight").unwrap_or_default();
+            self.vector(Role::Sinks, layer, "weight", from, self.spec.heads, 0.0, Vec::new())?;
+        }
         for stack in stacks(self.spec, layer) {
             for role in roles(self.checkpoint, self.spec, stack, layer) {
                 self.weight(role, layer)?;
@@ -115,6 +119,7 @@ impl List<'_> {
                 self.weight(*role, layer)?;
             }
             self.experts(layer)?;
+            self.biases(layer)?;
         }
         Ok(())
     }
@@ -229,6 +234,25 @@ impl List<'_> {
             let name = self.gguf(matrix.stack, layer, "weight")?;
             let (dims, data) = (vec![count, rows, cols], Data::Parts(parts));
             self.items.push(Item { name, dims, role: matrix.stack, matrix: true, plus: 0.0, data });
+        }
+        Ok(())
+    }
+
+    /// Their biases, those of a kind of matrix as one.
+    fn biases(&mut self, layer: usize) -> Result<()> {
+        let count = self.spec.experts.unwrap_or_default().count;
+        for matrix in &experts::MATRICES {
+            let mut parts = Vec::new();
+            for (name, shape) in experts::biases(self.checkpoint, self.spec, layer, matrix)? {
+                self.take(&name, shape)?;
+                parts.push(Part { name, rows: 0..shape.0, turns: Vec::new() });
+            }
+            if !parts.is_empty() {
+                let name = self.gguf(matrix.stack, layer, "bias")?;
+                let dims = vec![count, shape(self.spec, matrix.alone).0];
+                let (role, data) = (matrix.stack, Data::Parts(parts));
+                self.items.push(Item { name, dims, role, matrix: false, plus: 0.0, data });
+            }
         }
         Ok(())
     }

@@ -70,6 +70,9 @@ pub fn tally<B: Backend>(checkpoint: &dyn Checkpoint, spec: &Spec, layer: usize,
             tally.pack();
         }
     }
+    for matrix in &MATRICES {
+        biases(checkpoint, spec, layer, matrix)?.iter().for_each(|(_, (rows, cols))| tally.vector(rows * cols));
+    }
     Ok(())
 }
 
@@ -85,10 +88,7 @@ pub fn source(
     let count = spec.experts.unwrap_or_default().count;
     let find = |role: Role| {
         let all = names::all(spec.arch.names, checkpoint.container(), role, layer, "weight");
-        // Transformers 5 keeps stacks as bare parameters, which have no `weight`.
-        all.map(|name| name.replace("{e}", &expert.to_string()))
-            .flat_map(|name| [name.strip_suffix(".weight").unwrap_or_default().to_string(), name])
-            .find(|name| checkpoint.info(name).is_some())
+        all.map(|name| name.replace("{e}", &expert.to_string())).find(|name| checkpoint.info(name).is_some())
     };
     if let Some(name) = find(stack) {
         return Ok(Source { role: stack, name, piece: expert, pieces: count });
@@ -106,11 +106,36 @@ pub fn source(
     Err(crate::arch::missing(checkpoint, &usual))
 }
 
+/// The tensors that hold the biases of a matrix of all experts, in their order, with their shapes: one, or one for each
+/// expert. Most models have none.
+pub fn biases(
+    checkpoint: &dyn Checkpoint,
+    spec: &Spec,
+    layer: usize,
+    matrix: &Matrix,
+) -> Result<Vec<(String, (usize, usize))>> {
+    let e = spec.experts.unwrap_or_default();
+    let (outputs, _) = shape(e, spec.dim, matrix.alone);
+    let named = |role: Role| name(checkpoint, spec, role, layer, "bias").unwrap_or_default();
+    let stack = named(matrix.stack);
+    if checkpoint.info(&stack).is_some() {
+        return Ok(vec![(stack, (e.count, outputs))]);
+    }
+    let alone = named(matrix.alone);
+    let each: Vec<String> = (0..e.count).map(|expert| alone.replace("{e}", &expert.to_string())).collect();
+    let there = |name: &&String| checkpoint.info(name).is_some();
+    match each.iter().find(|name| !there(name)) {
+        Some(_) if !each.iter().any(|name| there(&name)) => Ok(Vec::new()),
+        Some(absent) => Err(crate::arch::missing(checkpoint, absent)),
+        None => Ok(each.into_iter().map(|name| (name, (1, outputs))).collect()),
+    }
+}
+
 impl<'a, B: Backend> Loader<'a, B> {
     /// Router, experts and shared expert of a layer.
     pub fn experts(&mut self, layer: usize) -> Result<Mlp<B>> {
         let [router, shared_up, shared_down] = beside(self.spec);
-        let router = self.weight(router, layer)?;
+        let router = self.linear(router, layer)?;
         let e = self.spec.experts.unwrap_or_default();
         let before = self.step_bytes;
         let (mut up, mut down) = (Vec::new(), Vec::new());
@@ -128,7 +153,28 @@ impl<'a, B: Backend> Loader<'a, B> {
             0 => None,
             _ => Some((self.weight(shared_up, layer)?, self.weight(shared_down, layer)?)),
         };
-        Ok(Mlp::Sparse { router, up, down, shared })
+        let biases = [self.biases(layer, &MATRICES[..2])?, self.biases(layer, &MATRICES[2..])?];
+        Ok(Mlp::Sparse { router, up, down, shared, biases })
+    }
+
+    /// Of each expert the biases of these matrices, one after the other.
+    fn biases(&mut self, layer: usize, matrices: &[Matrix]) -> Result<Option<Vec<f32>>> {
+        let e = self.spec.experts.unwrap_or_default();
+        let outputs = shape(e, self.spec.dim, matrices[0].alone).0;
+        let mut all = vec![0.0; e.count * matrices.len() * outputs];
+        let mut any = false;
+        for (i, matrix) in matrices.iter().enumerate() {
+            let mut values = Vec::new();
+            for (name, shape) in biases(self.checkpoint, self.spec, layer, matrix)? {
+                let tensor = self.take(&name, shape)?.ok_or_else(|| crate::arch::missing(self.checkpoint, &name))?;
+                values.extend(tensor.to_f32());
+                self.done(&name);
+            }
+            any |= !values.is_empty();
+            let places = all.chunks_exact_mut(outputs).skip(i).step_by(matrices.len());
+            places.zip(values.chunks_exact(outputs)).for_each(|(place, bias)| place.copy_from_slice(bias));
+        }
+        Ok(any.then_some(all))
     }
 
     /// Pieces of tensors in the backend's layout. Stacks stay `open` until all experts have theirs.

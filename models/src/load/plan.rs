@@ -6,7 +6,7 @@ use crate::names::Role;
 use crate::shapes::{name, pieces, roles, stacks};
 use crate::spec::Spec;
 use crate::{Checkpoint, Result, TensorInfo};
-use nano_kernels::{Backend, PAGE_ROWS};
+use nano_kernels::{Backend, PAGE_ROWS, Products};
 use std::marker::PhantomData;
 
 /// The memory that a model will take.
@@ -66,8 +66,7 @@ pub fn plan<B: Backend>(
             stack(&mut tally, shared_down, layer)?;
         }
     }
-    let buffers = options.rows * Room::<B>::width(spec) + options.logits_rows * spec.vocab;
-    let workspace = 4 * buffers + products::<B>(spec, options);
+    let workspace = Room::<B>::bytes(spec, options) + B::room_bytes(&products(spec, options));
     Ok(Plan {
         weights_bytes: tally.packed,
         page_bytes: B::page_bytes(&pages) as u64,
@@ -77,18 +76,16 @@ pub fn plan<B: Backend>(
     })
 }
 
-/// Bytes of room for products, where those of experts have more rows than the step.
-fn products<B: Backend>(spec: &Spec, options: &LoadOptions) -> usize {
-    /// Rows of the tiles that an expert's rows begin.
-    const TILE: usize = 8;
-    let (rows, threads) = (options.rows, options.threads);
-    let dense = B::room_bytes(rows, spec.dim.max(spec.heads * spec.head_dim).max(spec.dense_hidden()), threads);
-    let sparse = spec.experts.map_or(0, |e| {
-        let choices = rows * e.chosen;
-        let places = choices + (TILE - 1) * e.count.min(choices);
-        B::room_bytes(places, spec.dim.max(e.hidden), threads).max(B::room_bytes(rows, e.shared, threads))
-    });
-    dense.max(sparse)
+fn products(spec: &Spec, options: &LoadOptions) -> Products {
+    let LoadOptions { rows, threads, .. } = *options;
+    let cols = spec.dim.max(spec.heads * spec.head_dim).max(spec.dense_hidden());
+    let dense = Products { rows, cols, threads, ..Products::default() };
+    match spec.experts {
+        Some(e) => {
+            Products { experts: e.count, chosen: e.chosen, dim: spec.dim, hidden: e.hidden, shared: e.shared, ..dense }
+        }
+        None => dense,
+    }
 }
 
 /// Adds up what loading holds.
@@ -130,6 +127,11 @@ impl<B: Backend> Tally<B> {
             self.held += converted;
             self.converted += info.bytes as u64;
         }
+    }
+
+    /// A vector of so many values stays beside the weights.
+    pub fn vector(&mut self, len: usize) {
+        self.packed += 4 * len as u64;
     }
 
     /// The parts become a weight.

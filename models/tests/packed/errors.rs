@@ -192,7 +192,7 @@ fn a_tensor_that_is_there_twice_and_integers_of_nobody_are_refused() {
     check(&awq(64), &tensors, "tensor ids: its dtype I64 is not supported");
     tensors.pop();
     tensors.push(RawTensor { name: "a.weight".into(), dtype: "F32", dims: vec![1, 1], bytes: vec![0; 4] });
-    check(&awq(64), &tensors, "tensor a.weight: is there twice: as it is, and as quants with scales");
+    check(&awq(64), &tensors, "tensor a.weight: is there twice: as it is, and in pieces");
 }
 
 #[test]

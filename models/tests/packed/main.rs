@@ -8,6 +8,7 @@ mod mlc;
 #[path = "../session/mod.rs"]
 mod session;
 mod weights;
+mod woven;
 
 use nano_kernels::{Format, Group};
 use nano_models::testing::{Folder, RawTensor, TempDir, raw_safetensors};

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: sixteen lanes are two registers.
 
-use super::{GROUP, Job, LINE, Lanes};
+use super::{E2M1, GROUP, Job, LINE, Lanes};
 use std::arch::x86_64::*;
 
 /// AVX2, FMA, F16C.
@@ -36,6 +36,28 @@ impl Avx2 {
         unsafe { (_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(x))) }
     }
 
+    /// 16 e2m1 floats in each half, in the low bits of bytes, as products want them.
+    #[inline(always)]
+    unsafe fn e2m1(codes: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there; the table has 16 bytes.
+        unsafe { _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(E2M1.as_ptr().cast())), codes) }
+    }
+
+    /// The nibbles of 256 bytes, low ones first, as bytes of what they stand for.
+    #[inline(always)]
+    unsafe fn spread_nibbles(q: *const u8, lines: *mut u8, value: impl Fn(__m256i) -> __m256i) {
+        // SAFETY: 256 bytes in, 512 out.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            for i in 0..8 {
+                let x = _mm256_loadu_si256(q.add(32 * i).cast());
+                _mm256_storeu_si256(lines.add(32 * i).cast(), value(_mm256_and_si256(x, mask)));
+                let high = value(_mm256_and_si256(_mm256_srli_epi16::<4>(x), mask));
+                _mm256_storeu_si256(lines.add(4 * LINE + 32 * i).cast(), high);
+            }
+        }
+    }
+
     /// Four bytes of activations in every 32-bit lane.
     #[inline(always)]
     unsafe fn four(a: *const i8) -> __m256i {
@@ -43,7 +65,8 @@ impl Avx2 {
         unsafe { _mm256_set1_epi32(a.cast::<i32>().read_unaligned()) }
     }
 
-    /// Products of unsigned bytes with signed ones, pairs added in 16 bits: `BITS` 4 may add eight such sums, 6 two.
+    /// Products of unsigned bytes with signed ones, pairs added in 16 bits: `BITS` 4 may add eight such sums, 5
+    /// four, 6 two.
     #[inline(always)]
     unsafe fn pairs<const BITS: u32>(w: __m256i, a: __m256i) -> __m256i {
         // SAFETY: AVX2 is there.
@@ -116,6 +139,20 @@ impl Lanes for Avx2 {
         unsafe {
             let x = _mm_loadu_si128(p.cast());
             Self::float((_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(x))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_e8m0(p: *const u8) -> F {
+        // SAFETY: the caller vouches for 16 values.
+        unsafe {
+            // The denormal form is the greater of the two for 0 and 1 only.
+            let bits = |p: *const u8| {
+                let e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+                let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+                let denormal = _mm256_slli_epi32::<21>(_mm256_add_epi32(e, _mm256_set1_epi32(1)));
+                _mm256_castsi256_ps(_mm256_max_epi32(normal, denormal))
+            };
+            (bits(p), bits(p.add(8)))
         }
     }
     #[inline(always)]
@@ -232,15 +269,12 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn spread4(q: *const u8, lines: *mut u8) {
         // SAFETY: 256 bytes in, 512 out.
-        unsafe {
-            let mask = _mm256_set1_epi8(15);
-            for i in 0..8 {
-                let x = _mm256_loadu_si256(q.add(32 * i).cast());
-                _mm256_storeu_si256(lines.add(32 * i).cast(), _mm256_and_si256(x, mask));
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask);
-                _mm256_storeu_si256(lines.add(4 * LINE + 32 * i).cast(), high);
-            }
-        }
+        unsafe { Self::spread_nibbles(q, lines, |x| x) }
+    }
+    #[inline(always)]
+    unsafe fn spread_e2m1(q: *const u8, lines: *mut u8) {
+        // SAFETY: 256 bytes in, 512 out.
+        unsafe { Self::spread_nibbles(q, lines, |x| Self::e2m1(x)) }
     }
     #[inline(always)]
     unsafe fn spread6(q: *const u8, lines: *mut u8) {
@@ -291,6 +325,7 @@ impl Lanes for Avx2 {
                 // 16-bit sums are widened before they could overflow.
                 let widen = match BITS {
                     4 => line + 1 == N,
+                    5 => line % 4 == 3,
                     6 => line % 2 == 1,
                     _ => true,
                 };
@@ -326,6 +361,30 @@ impl Lanes for Avx2 {
             }
             let ones = _mm256_set1_epi16(1);
             (_mm256_madd_epi16(words.0, ones), _mm256_madd_epi16(words.1, ones))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_e2m1(q: *const u8, a: *const i8) -> I {
+        // SAFETY: 256 bytes of weights, 32 of activations.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let zero = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            // Four sums of pairs fit into 16 bits, eight would not.
+            let mut words = [zero; 2];
+            for line in 0..4 {
+                let w =
+                    (_mm256_loadu_si256(q.add(line * LINE).cast()), _mm256_loadu_si256(q.add(line * LINE + 32).cast()));
+                let high = (_mm256_srli_epi16::<4>(w.0), _mm256_srli_epi16::<4>(w.1));
+                for (half, w) in [w, high].into_iter().enumerate() {
+                    let a = Self::four(a.add(16 * half + 4 * line));
+                    let levels = |w: __m256i| Self::e2m1(_mm256_and_si256(w, mask));
+                    let pairs = (_mm256_maddubs_epi16(levels(w.0), a), _mm256_maddubs_epi16(levels(w.1), a));
+                    words[half] = both_add16(words[half], pairs);
+                }
+            }
+            let ones = _mm256_set1_epi16(1);
+            let sum = |low, high| _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
+            (sum(words[0].0, words[1].0), sum(words[0].1, words[1].1))
         }
     }
     #[inline(always)]

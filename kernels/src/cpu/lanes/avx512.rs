@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: sixteen lanes are one register, and a product of four bytes a lane is one instruction.
 
-use super::{GROUP, Job, LINE, Lanes};
+use super::{E2M1, GROUP, Job, LINE, Lanes};
 use std::arch::x86_64::*;
 
 /// AVX-512 F, BW, DQ, VL, VNNI.
@@ -26,6 +26,13 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 unsafe fn four(a: *const i8) -> __m512i {
     // SAFETY: the caller vouches for 4 bytes and the instruction set.
     unsafe { _mm512_set1_epi32(a.cast::<i32>().read_unaligned()) }
+}
+
+/// e2m1 floats, in the low bits of bytes, as products want them.
+#[inline(always)]
+unsafe fn e2m1(codes: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the instruction set; the table has 16 bytes.
+    unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(E2M1.as_ptr().cast())), codes) }
 }
 
 /// A method that is one intrinsic.
@@ -97,6 +104,17 @@ impl Lanes for Avx512 {
     unsafe fn load_u8(p: *const u8) -> F {
         // SAFETY: the caller vouches for 16 values.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_e8m0(p: *const u8) -> F {
+        // SAFETY: the caller vouches for 16 values.
+        unsafe {
+            let e = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            // The denormal form is the greater of the two for 0 and 1 only.
+            let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
+            let denormal = _mm512_slli_epi32::<21>(_mm512_add_epi32(e, _mm512_set1_epi32(1)));
+            _mm512_castsi512_ps(_mm512_max_epi32(normal, denormal))
+        }
     }
     #[inline(always)]
     unsafe fn store_i8(p: *mut i8, x: F) {
@@ -176,6 +194,19 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn spread_e2m1(q: *const u8, lines: *mut u8) {
+        // SAFETY: 256 bytes in, 512 out.
+        unsafe {
+            let mask = _mm512_set1_epi8(15);
+            for line in 0..4 {
+                let x = _mm512_loadu_si512(q.add(line * LINE).cast());
+                _mm512_storeu_si512(lines.add(line * LINE).cast(), e2m1(_mm512_and_si512(x, mask)));
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(x), mask);
+                _mm512_storeu_si512(lines.add((4 + line) * LINE).cast(), e2m1(high));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn spread6(q: *const u8, lines: *mut u8) {
         // SAFETY: 384 bytes in, 512 out.
         unsafe {
@@ -238,6 +269,22 @@ impl Lanes for Avx512 {
                 let w = _mm512_loadu_si512(q.add(line * LINE).cast());
                 low = _mm512_dpbusd_epi32(low, _mm512_and_si512(w, mask), four(a.add(4 * line)));
                 let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(w), mask);
+                high = _mm512_dpbusd_epi32(high, upper, four(a.add(16 + 4 * line)));
+            }
+            _mm512_add_epi32(low, high)
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_e2m1(q: *const u8, a: *const i8) -> I {
+        // SAFETY: 256 bytes of weights, 32 of activations.
+        unsafe {
+            let mask = _mm512_set1_epi8(15);
+            let mut low = _mm512_setzero_si512();
+            let mut high = _mm512_setzero_si512();
+            for line in 0..4 {
+                let w = _mm512_loadu_si512(q.add(line * LINE).cast());
+                low = _mm512_dpbusd_epi32(low, e2m1(_mm512_and_si512(w, mask)), four(a.add(4 * line)));
+                let upper = e2m1(_mm512_and_si512(_mm512_srli_epi16::<4>(w), mask));
                 high = _mm512_dpbusd_epi32(high, upper, four(a.add(16 + 4 * line)));
             }
             _mm512_add_epi32(low, high)

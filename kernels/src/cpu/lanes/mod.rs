@@ -13,12 +13,28 @@ mod avx512;
 mod neon;
 mod scalar;
 
+use crate::format::block::Mxfp4;
+
 /// Values in a vector, outputs in a block of weights.
 pub const LANES: usize = 16;
 /// Values of k in a record of weights, and in a block of quantized activations.
 pub const GROUP: usize = 32;
 /// Bytes of one line of weights: 16 lanes x 4 values of k.
 pub const LINE: usize = 64;
+
+/// What is added to the doubled e2m1 floats, so that products have unsigned weights as in the other kinds.
+pub const E2M1_MIDDLE: i32 = 12;
+
+/// The sixteen e2m1 floats, doubled, plus [`E2M1_MIDDLE`].
+const E2M1: [u8; 16] = {
+    let mut levels = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        levels[code] = (Mxfp4::LEVELS[code] as i32 + E2M1_MIDDLE) as u8;
+        code += 1;
+    }
+    levels
+};
 
 /// Vector operations over 16 lanes.
 ///
@@ -43,6 +59,8 @@ pub trait Lanes: Copy + 'static {
     unsafe fn load_bf16(p: *const u16) -> Self::F;
     unsafe fn load_i8(p: *const i8) -> Self::F;
     unsafe fn load_u8(p: *const u8) -> Self::F;
+    /// 2^(e − 128) for every e: half of what an e8m0 stands for. Those of 0 and 1 are denormal.
+    unsafe fn load_e8m0(p: *const u8) -> Self::F;
     /// Rounds to nearest even; lanes must lie in i8's range (NaN gives an unspecified value).
     unsafe fn store_i8(p: *mut i8, x: Self::F);
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
@@ -73,14 +91,16 @@ pub trait Lanes: Copy + 'static {
 
     /// Spreads 256 bytes of nibbles (4 lines) over 8 lines of one value a byte: low nibbles are the first four lines.
     unsafe fn spread4(q: *const u8, lines: *mut u8);
+    /// The same with each nibble an e2m1 float, which becomes its place among the integers: doubled, plus 12.
+    unsafe fn spread_e2m1(q: *const u8, lines: *mut u8);
     /// Spreads 6-bit values: 256 bytes of nibbles as in [`spread4`](Lanes::spread4), then 128 bytes of upper bit pairs
     /// (2 lines; bit pair p of byte i of line h belongs to line 4h + p).
     unsafe fn spread6(q: *const u8, lines: *mut u8);
     /// Copies 8 lines of i8 into the form that [`tile`](Lanes::tile) wants for `BITS` = 8.
     unsafe fn spread8(q: *const u8, lines: *mut u8);
     /// Integer products of `R` rows with the 16 outputs of `N` spread lines:
-    /// `out[r][o] = Σ_k w[o][k] · a[r][k]`, k over 4·N. Weights are unsigned for `BITS` 4 and 6, signed for 8. Row r's
-    /// values are at `a + r·GROUP`; `sums + r` is their sum, wanted for `BITS` 8 only.
+    /// `out[r][o] = Σ_k w[o][k] · a[r][k]`, k over 4·N. Weights are unsigned for `BITS` 4, 5 (at most 24) and 6, signed
+    /// for 8. Row r's values are at `a + r·GROUP`; `sums + r` is their sum, wanted for `BITS` 8 only.
     unsafe fn tile<const BITS: u32, const N: usize, const R: usize>(
         lines: *const u8,
         a: *const i8,
@@ -88,6 +108,8 @@ pub trait Lanes: Copy + 'static {
     ) -> [Self::I; R];
     /// The product of one row with a record of 4-bit weights as stored (256 bytes).
     unsafe fn dot4(q: *const u8, a: *const i8) -> Self::I;
+    /// The same with weights as [`spread_e2m1`](Lanes::spread_e2m1) has them.
+    unsafe fn dot_e2m1(q: *const u8, a: *const i8) -> Self::I;
     /// The product of one row with a record of 8-bit weights as stored (512 bytes); `sum` is the row's sum.
     unsafe fn dot8(q: *const u8, a: *const i8, sum: i32) -> Self::I;
     /// Asks for the cache line at `p` ahead of its use; any address will do.

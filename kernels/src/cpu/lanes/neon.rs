@@ -2,7 +2,7 @@
 //!
 //! Conversions of f16 and the dot product are written as assembly, because their intrinsics are not stable.
 
-use super::{GROUP, Job, LINE, Lanes};
+use super::{E2M1, GROUP, Job, LINE, Lanes};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -159,6 +159,21 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         }
     }
     #[inline(always)]
+    unsafe fn load_e8m0(p: *const u8) -> F {
+        // SAFETY: the caller vouches for 16 values.
+        unsafe {
+            let x = vld1q_u8(p);
+            let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_u8(vget_high_u8(x)));
+            let words = [vget_low_u16(low), vget_high_u16(low), vget_low_u16(high), vget_high_u16(high)];
+            words.map(|w| {
+                let (e, one) = (vreinterpretq_s32_u32(vmovl_u16(w)), vdupq_n_s32(1));
+                // The denormal form is the greater of the two for 0 and 1 only.
+                let normal = vshlq_n_s32::<23>(vsubq_s32(e, one));
+                vreinterpretq_f32_s32(vmaxq_s32(normal, vshlq_n_s32::<21>(vaddq_s32(e, one))))
+            })
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(p: *mut i8, x: F) {
         // SAFETY: the caller vouches for 16 values.
         unsafe {
@@ -261,6 +276,18 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         }
     }
     #[inline(always)]
+    unsafe fn spread_e2m1(q: *const u8, lines: *mut u8) {
+        // SAFETY: 256 bytes in, 512 out.
+        unsafe {
+            let levels = vld1q_u8(E2M1.as_ptr());
+            for i in 0..16 {
+                let x = vld1q_u8(q.add(16 * i));
+                vst1q_u8(lines.add(16 * i), vqtbl1q_u8(levels, vandq_u8(x, vdupq_n_u8(15))));
+                vst1q_u8(lines.add(4 * LINE + 16 * i), vqtbl1q_u8(levels, vshrq_n_u8::<4>(x)));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn spread6(q: *const u8, lines: *mut u8) {
         // SAFETY: 384 bytes in, 512 out.
         unsafe {
@@ -317,6 +344,26 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
                     let w = vld1q_u8(q.add(line * LINE + 16 * i));
                     low[i] = Self::dot(low[i], vreinterpretq_s8_u8(vandq_u8(w, vdupq_n_u8(15))), first);
                     high[i] = Self::dot(high[i], vreinterpretq_s8_u8(vshrq_n_u8::<4>(w)), second);
+                }
+            }
+        }
+        four!(|i| vaddq_s32(low[i], high[i]))
+    }
+    #[inline(always)]
+    unsafe fn dot_e2m1(q: *const u8, a: *const i8) -> I {
+        // SAFETY: NEON is there.
+        let mut low = unsafe { [vdupq_n_s32(0); 4] };
+        let mut high = low;
+        // SAFETY: 256 bytes of weights, 32 of activations, 16 of levels.
+        unsafe {
+            let levels = vld1q_u8(E2M1.as_ptr());
+            for line in 0..4 {
+                let (first, second) = (Self::bytes(a.add(4 * line)), Self::bytes(a.add(16 + 4 * line)));
+                for i in 0..4 {
+                    let w = vld1q_u8(q.add(line * LINE + 16 * i));
+                    let (lower, upper) = (vandq_u8(w, vdupq_n_u8(15)), vshrq_n_u8::<4>(w));
+                    low[i] = Self::dot(low[i], vreinterpretq_s8_u8(vqtbl1q_u8(levels, lower)), first);
+                    high[i] = Self::dot(high[i], vreinterpretq_s8_u8(vqtbl1q_u8(levels, upper)), second);
                 }
             }
         }

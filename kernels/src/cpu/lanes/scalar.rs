@@ -1,7 +1,7 @@
 //! The definition of the lanes: arrays and loops. Larger methods are not inlined: nothing is gained here, and kernels stay
 //! small.
 
-use super::{GROUP, LANES, LINE, Lanes};
+use super::{E2M1, GROUP, LANES, LINE, Lanes};
 use half::{bf16, f16};
 
 /// Plain Rust.
@@ -61,6 +61,14 @@ impl Lanes for Scalar {
     unsafe fn load_u8(p: *const u8) -> F {
         // SAFETY: as in load.
         each(|i| unsafe { *p.add(i) } as f32)
+    }
+    #[inline(never)]
+    unsafe fn load_e8m0(p: *const u8) -> F {
+        // SAFETY: as in load.
+        each(|i| match unsafe { *p.add(i) } as u32 {
+            e @ 0..2 => f32::from_bits(0x0020_0000 << e),
+            e => f32::from_bits((e - 1) << 23),
+        })
     }
     #[inline(never)]
     unsafe fn store_i8(p: *mut i8, x: F) {
@@ -156,6 +164,16 @@ impl Lanes for Scalar {
         }
     }
     #[inline(never)]
+    unsafe fn spread_e2m1(q: *const u8, lines: *mut u8) {
+        // SAFETY: as in spread4.
+        unsafe {
+            Self::spread4(q, lines);
+            for i in 0..8 * LINE {
+                *lines.add(i) = E2M1[*lines.add(i) as usize];
+            }
+        }
+    }
+    #[inline(never)]
     unsafe fn spread6(q: *const u8, lines: *mut u8) {
         // SAFETY: 384 bytes in, 512 out, as the trait says.
         unsafe {
@@ -202,6 +220,15 @@ impl Lanes for Scalar {
         unsafe {
             Self::spread4(q, lines.as_mut_ptr());
             Self::tile::<4, 8, 1>(lines.as_ptr(), a, std::ptr::null())[0]
+        }
+    }
+    #[inline(never)]
+    unsafe fn dot_e2m1(q: *const u8, a: *const i8) -> I {
+        let mut lines = [0; 8 * LINE];
+        // SAFETY: as the trait says.
+        unsafe {
+            Self::spread_e2m1(q, lines.as_mut_ptr());
+            Self::tile::<5, 8, 1>(lines.as_ptr(), a, std::ptr::null())[0]
         }
     }
     #[inline(never)]

@@ -6,7 +6,7 @@
 //!
 //! The definition, per output, groups of 32 k in order, `acc` starting at 0:
 //! `acc = fma(f32(Σ q·a), d·da, acc)`, then with a minimum `acc = fma(m, da·Σa, acc)`; Q4 takes 8·Σa off the integer
-//! sum; Q6K does it for each half of a group, with 32·Σa of that half; Int4 and Int8 take off zero point·Σa. Float
+//! sum, Mxfp4, whose q are the doubled floats plus 12, 12·Σa; Q6K does it for each half of a group, with 32·Σa of that half; Int4 and Int8 take off zero point·Σa. Float
 //! weights: `acc = fma(w, x, acc)`, k in order.
 
 pub mod experts;
@@ -19,8 +19,8 @@ use super::lanes::{GROUP, Isa, Job, LANES, LINE, Lanes};
 use super::pack::Packed;
 use super::pool::Pool;
 use super::{math, norm};
-use crate::After;
-use panel::{Fill, View};
+use crate::{After, Products};
+use panel::{Fill, TILE_ROWS, View};
 use sweep::{Spread, dot, spread, sweep};
 
 /// What one call of `linear` works on.
@@ -76,6 +76,14 @@ impl Scratch {
         }
         &mut self.row[..cols]
     }
+}
+
+/// Bytes of panels and scratches for a model. The rows of each expert begin a tile of their own.
+pub fn room_bytes(p: &Products) -> usize {
+    let bytes = |rows, cols| Panel::bytes(rows, cols) + p.threads * Scratch::bytes(cols);
+    let choices = p.rows * p.chosen;
+    let places = choices + (TILE_ROWS - 1) * p.experts.min(choices);
+    bytes(p.rows, p.cols).max(bytes(places, p.dim.max(p.hidden))).max(bytes(p.rows, p.shared))
 }
 
 /// Runs a product on all threads of the pool.

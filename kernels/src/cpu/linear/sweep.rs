@@ -1,7 +1,7 @@
 //! The arithmetic of products: one row against the records of a block as stored, or a tile of rows against a block that was
 //! spread over a scratch. Both follow the definition at the head of `linear`, so they agree bit for bit.
 
-use super::super::lanes::{GROUP, LANES, LINE, Lanes};
+use super::super::lanes::{E2M1_MIDDLE, GROUP, LANES, LINE, Lanes};
 use super::super::pack::{Kind, Packed};
 use super::panel::View;
 
@@ -31,6 +31,7 @@ unsafe fn scales<L: Lanes>(kind: Kind, head: *const u8, record: *const u8) -> (L
                 (L::mul(d, L::load_i8(record.cast())), L::mul(d, L::load_i8(record.add(LANES).cast())))
             }
             Kind::Int4(_) | Kind::Int8(_) => (L::load_f16(head.cast()), L::load_f16(head.add(32).cast())),
+            Kind::Mxfp4 => (L::load_e8m0(record), none),
             _ => (L::load_f16(record.cast()), none),
         }
     }
@@ -41,6 +42,7 @@ unsafe fn scales<L: Lanes>(kind: Kind, head: *const u8, record: *const u8) -> (L
 fn front(kind: Kind) -> usize {
     match kind {
         Kind::Q4Min => 64,
+        Kind::Mxfp4 => 16,
         Kind::Int4(_) | Kind::Int8(_) => 0,
         _ => 32,
     }
@@ -65,6 +67,7 @@ pub unsafe fn spread<L: Lanes>(part: &Packed, block: usize, into: Spread) {
             match kind {
                 Kind::Q8 | Kind::Int8(_) => L::spread8(q, lines),
                 Kind::Q6K => L::spread6(q, lines),
+                Kind::Mxfp4 => L::spread_e2m1(q, lines),
                 _ => L::spread4(q, lines),
             }
         }
@@ -86,6 +89,7 @@ pub unsafe fn sweep<L: Lanes, const R: usize>(
         match part.kind {
             Kind::Q8 => sweep_int::<L, 8, R>(part, spread, view, row, false, 0),
             Kind::Q4 => sweep_int::<L, 4, R>(part, spread, view, row, false, 8),
+            Kind::Mxfp4 => sweep_int::<L, 5, R>(part, spread, view, row, false, E2M1_MIDDLE),
             Kind::Q4Min | Kind::Q4K => sweep_int::<L, 4, R>(part, spread, view, row, true, 0),
             Kind::Q6K => sweep_halves::<L, R>(part, spread, view, row),
             Kind::Int4(_) => sweep_zeros::<L, 4, R>(part, spread, view, row),
@@ -233,6 +237,7 @@ pub unsafe fn dot<L: Lanes>(part: &Packed, block: usize, view: &View) -> L::F {
             Kind::Bf16 => sweep_float::<L, 1>(part, block, view, 0, 1, |p| L::load_bf16(p.cast()), 32)[0],
             Kind::Q8 => dot_int::<L>(Kind::Q8, part, block, view),
             Kind::Q4 => dot_int::<L>(Kind::Q4, part, block, view),
+            Kind::Mxfp4 => dot_int::<L>(Kind::Mxfp4, part, block, view),
             Kind::Q4Min => dot_int::<L>(Kind::Q4Min, part, block, view),
             Kind::Q4K => dot_int::<L>(Kind::Q4K, part, block, view),
             Kind::Q6K => dot_int::<L>(Kind::Q6K, part, block, view),
@@ -278,6 +283,10 @@ unsafe fn dot_int<L: Lanes>(kind: Kind, part: &Packed, block: usize, view: &View
                 Kind::Int4(_) | Kind::Int8(_) => {
                     let isum = if let Kind::Int4(_) = kind { L::dot4(q, a) } else { L::dot8(q, a, sum) };
                     acc = L::fma(less::<L>(isum, second, sum), L::mul(first, L::splat(da)), acc);
+                }
+                Kind::Mxfp4 => {
+                    let isum = L::sub_int(L::dot_e2m1(q, a), L::int(E2M1_MIDDLE * sum));
+                    acc = L::fma(L::float(isum), L::mul(first, L::splat(da)), acc);
                 }
                 _ => {
                     let mut isum = L::dot4(q, a);

@@ -8,10 +8,10 @@ use crate::cpu::memory::Arena;
 use std::io::{Result, Write};
 
 /// The layout's name, with a number that changes when the bytes of any kind do.
-pub const LAYOUT: &str = "cpu-1";
+pub const LAYOUT: &str = "cpu-2";
 
 /// Kinds by their numbers in a file.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::F32,
     Kind::F16,
     Kind::Bf16,
@@ -26,6 +26,7 @@ const KINDS: [Kind; 14] = [
     Kind::Int8(Group::G32),
     Kind::Int8(Group::G64),
     Kind::Int8(Group::G128),
+    Kind::Mxfp4,
 ];
 
 /// Bytes that one thread copies are at least so many.
@@ -121,7 +122,9 @@ mod tests {
         let cpu = Cpu::new(2).unwrap();
         let mut random = Random::new(3);
         let int4 = Format::Int4(Group::G64);
-        for formats in [vec![Format::F32], vec![Format::Q4_0, Format::Q6K], vec![Format::F16, int4, Format::Q8_0]] {
+        for formats in
+            [vec![Format::F32], vec![Format::Q4_0, Format::Q6K, Format::Mxfp4], vec![Format::F16, int4, Format::Q8_0]]
+        {
             let order: Vec<u32> = (0..256).rev().collect();
             let part = |format: &Format| {
                 let bytes = random.weight(*format, 19, 256);

@@ -5,7 +5,7 @@ use super::super::decode::shared as shared_bytes;
 use super::super::driver::Driver;
 use super::super::weight::{Kind, TILE_COLS, Weight};
 use super::super::{Buf, Cuda, DECODE_ROWS, Wants};
-use super::routes::Routes;
+use super::room_bytes;
 use crate::{Act, After, Error, Experts, MAX_TOP_K, Result};
 
 /// Bytes of a `Card` of `cuda/experts.cuh`.
@@ -74,10 +74,9 @@ impl<D: Driver> Cuda<D> {
         if one > most {
             return Err(unsupported(format!("experts of {} inputs", up.cols.max(down.cols))));
         }
-        // Room for gates and ups, for all that choices make and for the shared expert's.
+        // Room for gates and ups where these are not made at once.
         let outputs = if up.glued { 0 } else { chosen * up.rows };
-        let dim = down.rows.next_multiple_of(8);
-        let (routes, mixed) = (Routes::bytes(rows, chosen, count), 4 * rows * (chosen + 1) * dim);
+        let [routes, mixed] = room_bytes(rows, chosen, count, down.rows);
         // What is between the products may have to be brought into order: a row for each choice.
         let cols = if down.orders == 0 { up.cols } else { up.cols.max(chosen * down.cols) };
         self.want(Wants { cols, outputs, routes, mixed, ..Wants::default() });
@@ -153,6 +152,7 @@ fn number(kind: Kind) -> u32 {
         Kind::Q6K => 5,
         Kind::Z4(_) => 6,
         Kind::Z8(_) => 7,
+        Kind::Mx4 => 8,
     }
 }
 

@@ -8,6 +8,10 @@ use crate::format::{Format, bf16_to_f32, f16_to_f32, f32_to_f16};
 /// The greatest f16.
 pub const F16_MAX: f32 = 65504.0;
 
+/// The exponent that stands for what is no number, and that plus P which gives A = 2^15.
+pub const NO_NUMBER: u8 = 0xff;
+pub const GREATEST_EXPONENT: i32 = 137 + 15;
+
 /// The planes of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
@@ -45,6 +49,7 @@ pub fn f16(bytes: [u8; 2]) -> f32 {
 pub fn row(plane: Plane, format: Format, bytes: &[u8], power: i32, r: usize, out: &mut [u8]) {
     match plane {
         Plane::Quants => quants(format, bytes, r, out),
+        Plane::Scales if format == Format::Mxfp4 => exponents(bytes, power, r, out),
         Plane::Scales => scales(format, bytes, power, r, out),
         Plane::Supers => supers(format, bytes, power, r, out),
     }
@@ -74,6 +79,12 @@ fn quants(format: Format, bytes: &[u8], r: usize, out: &mut [u8]) {
         }
         Format::Q4_1 => {
             blocks::<block::Q4_1>(bytes).iter().enumerate().for_each(|(j, b)| nibbles(&split(&b.qs), j, r, out));
+        }
+        Format::Mxfp4 => {
+            blocks::<block::Mxfp4>(bytes)
+                .iter()
+                .enumerate()
+                .for_each(|(j, b)| floats_of_four(&split(&b.qs), j, r, out));
         }
         Format::Int4(_) => {
             let blocks = bytes.chunks_exact(format.block_bytes()).flat_map(|block| block[4..].as_chunks().0);
@@ -142,6 +153,19 @@ fn nibbles(q: &[u8; 32], j: usize, r: usize, out: &mut [u8]) {
     words(q, &mut out[at..at + 16]);
 }
 
+fn floats_of_four(q: &[u8; 32], j: usize, r: usize, out: &mut [u8]) {
+    const PLACES: [(u32, u32); 4] = [(9, 15), (6, 12), (3, 14), (0, 13)];
+    let (tile, lane) = place(j, r);
+    let at = tile * Kind::Mx4.quants() + (r / 8 * 32 + lane) * 16;
+    for (q, out) in q.as_chunks::<8>().0.iter().zip(out[at..at + 16].as_chunks_mut::<4>().0) {
+        let bits = q.iter().enumerate().map(|(k, q)| {
+            let ((magnitude, sign), q) = (PLACES[k / 2], u32::from(*q));
+            ((q & 7) << magnitude | (q >> 3) << sign) << (k % 2 * 16)
+        });
+        *out = bits.fold(0, |word, bits| word | bits).to_le_bytes();
+    }
+}
+
 fn sixes(low: &[u8; 32], high: &[u8; 32], j: usize, r: usize, out: &mut [u8]) {
     let (tile, lane) = place(j, r);
     let out = &mut out[tile * Kind::Q6K.quants()..][..Kind::Q6K.quants()];
@@ -204,6 +228,18 @@ fn scales(format: Format, bytes: &[u8], power: i32, r: usize, out: &mut [u8]) {
                 }
             }
         }
+    }
+}
+
+/// The upper bytes of A. What is too small for one is 0.
+fn exponents(bytes: &[u8], power: i32, r: usize, out: &mut [u8]) {
+    for (j, block) in blocks::<block::Mxfp4>(bytes).iter().enumerate() {
+        let (tile, lane) = place(j, r);
+        let a = match block.e {
+            [NO_NUMBER] => f32::NAN,
+            [e] => power_of_two((15 + i32::from(e) + power - GREATEST_EXPONENT).max(-126)),
+        };
+        out[tile * Kind::Mx4.scales() + lane * 2 + r / 8] = f32_to_f16(a).to_le_bytes()[1];
     }
 }
 

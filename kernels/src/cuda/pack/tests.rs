@@ -9,7 +9,7 @@ use crate::testing::Random;
 use crate::{Format, Group, HostTensor};
 use std::borrow::Cow;
 
-const FORMATS: [Format; 14] = [
+const FORMATS: [Format; 15] = [
     Format::F32,
     Format::F16,
     Format::Bf16,
@@ -24,6 +24,7 @@ const FORMATS: [Format; 14] = [
     Format::Int8(Group::G32),
     Format::Int8(Group::G64),
     Format::Int8(Group::G128),
+    Format::Mxfp4,
 ];
 
 fn tensor(format: Format, rows: usize, cols: usize, bytes: Vec<u8>) -> HostTensor<'static> {
@@ -88,6 +89,15 @@ fn weight(source: &Source<'_>, planes: &[Vec<u8>; 3], row: usize, k: usize) -> (
             assert!(a.is_nan() || rounded(a / 16.0) * 16.0 == a, "{a}");
             return (rounded((u - zero) * a), 0.0, 0.0);
         }
+        Kind::Mx4 => {
+            let at = (half_tile * 32 + lane) * 16 + 4 * i;
+            let word =
+                u32::from_le_bytes([quants[at], quants[at + 1], quants[at + 2], quants[at + 3]]) >> (16 * (e % 2));
+            let (magnitude, sign) = (word >> [9, 6, 3, 0][e / 2] & 7, word >> [15, 12, 14, 13][e / 2] & 1);
+            let v = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][magnitude as usize] * power_of_two(-14) as f64;
+            let a = half(&[0, scales[2 * lane + half_tile]], 0);
+            return (rounded(if sign == 1 { -v } else { v } * a), 0.0, 0.0);
+        }
         Kind::Q4M => (nibble(), half(scales, 8 * lane + 4 * half_tile), half(scales, 8 * lane + 4 * half_tile + 2)),
         Kind::Q4K => {
             let (scale, minimum) = (scales[4 * lane + 2 * half_tile], scales[4 * lane + 2 * half_tile + 1]);
@@ -127,7 +137,7 @@ fn check(tensors: &[HostTensor<'_>]) -> Vec<(Kind, usize)> {
                 let factors = matches!(source.kind, Kind::Q4K | Kind::Q6K) as u8 as f64;
                 let limit = (found.abs() + factors * (au.abs() + b.abs())) / 2048.0 + (power_of_two(-25) as f64) * 2.0;
                 let error = (found * unscale - value).abs();
-                if source.kind.shift().is_some() {
+                if source.kind.shift().is_some() || source.kind == Kind::Mx4 {
                     assert_eq!(found, rounded(value / unscale), "{:?} row {row} k {k}", source.kind);
                 }
                 assert!(error <= limit * unscale, "{:?} row {row} k {k}: {} for {value}", source.kind, found * unscale);
@@ -169,6 +179,11 @@ fn tensors_of_a_kind_become_one_part() {
 fn with_scales(format: Format, rows: usize, scale: impl Fn(usize, usize) -> f32) -> HostTensor<'static> {
     let mut bytes = Random::new(3).weight(format, rows, 256);
     for (i, block) in bytes.chunks_exact_mut(format.block_bytes()).enumerate() {
+        if format == Format::Mxfp4 {
+            // The exponent byte of a float32 is that of the format.
+            block[0] = (scale(i, 0).abs().to_bits() >> 23) as u8;
+            continue;
+        }
         let places: &[usize] = match format {
             Format::Q4_1 | Format::Q4K => &[0, 2],
             Format::Q6K => &[208],
@@ -191,6 +206,29 @@ fn scales_of_any_size_fit() {
         check(&[with_scales(format, 3, |_, which| [30000.0, 1e-7][which])]);
         // One part, so one P: small scales beside a great one lose what is nothing beside the great one.
         check(&[with_scales(format, 16, |_, _| 1.0), with_scales(format, 3, |i, _| 0.5_f32.powi(i as i32))]);
+    }
+}
+
+#[test]
+fn exponents_of_any_distance_are_rounded_once() {
+    // `check` holds Mx4 to the value, rounded to f16; here it is told when that is exact, and when nothing.
+    for greatest in [0, 1, 3, 30, 127, 252] {
+        let host = with_scales(Format::Mxfp4, 32, |i, _| f32::from_bits((greatest - greatest.min(i as u32)) << 23));
+        check(std::slice::from_ref(&host));
+        let source = &sources(std::slice::from_ref(&host)).unwrap()[0];
+        let planes = [Plane::Quants, Plane::Scales, Plane::Supers].map(|plane| packed(source, plane));
+        let (values, unscale) = (host.to_f32(), source.kind.unscale(source.power));
+        assert!(unscale.is_normal());
+        for (n, value) in values.iter().enumerate() {
+            let found = weight(source, &planes, n / 256, n % 256).0 * unscale as f64;
+            let below = (n / 32).min(greatest.max(2) as usize);
+            if below <= 24 {
+                assert_eq!(found, *value as f64, "{below} below {greatest}");
+            }
+            if below >= 32 {
+                assert_eq!(found, 0.0, "{below} below {greatest}");
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod pickle;
 mod quantized;
 mod safetensors;
 mod torch;
+mod woven;
 
 pub use index::{Index, parse_index};
 pub(super) use nested::text_name;
@@ -56,7 +57,7 @@ impl HuggingFace {
         let json = read_json(&file)?.ok_or_else(|| Error::NotFound { path: file.clone() })?;
         let method = quantized::method(path, &file, &json)?;
         let nested = nested::text_config(&json);
-        let mut tensors = open_weights(path, method.as_ref())?;
+        let mut tensors = open_weights(path, method.as_ref(), woven::is_woven(&json))?;
         let left_out = if nested.is_some() { tensors.rename(text_name) } else { 0 };
         let config = Config::from_json(&file, nested.unwrap_or(json))?;
         let quantized = method.map(|method| method.to_string());
@@ -70,6 +71,9 @@ impl HuggingFace {
         let (mut tensors, mut found) = in_memory(path, shard)?;
         if let Some(method) = &method {
             method.gather(&mut tensors, &mut found)?;
+        }
+        if woven::is_woven(&json) {
+            woven::gather(&mut tensors, &mut found)?;
         }
         list(&mut tensors, found)?;
         let quantized = method.map(|method| method.to_string());
@@ -291,7 +295,7 @@ fn in_memory(path: &Path, shard: Vec<u8>) -> Result<(Tensors, Found)> {
 }
 
 /// Maps the weights and lists their tensors.
-fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
+fn open_weights(folder: &Path, method: Option<&Method>, woven: bool) -> Result<Tensors> {
     let mut tensors = Tensors::default();
     let mut found = Found::new();
     let has = |name: &str| folder.join(name).is_file();
@@ -310,6 +314,9 @@ fn open_weights(folder: &Path, method: Option<&Method>) -> Result<Tensors> {
     }
     if let Some(method) = method {
         method.gather(&mut tensors, &mut found)?;
+    }
+    if woven {
+        woven::gather(&mut tensors, &mut found)?;
     }
     list(&mut tensors, found)?;
     Ok(tensors)

@@ -97,7 +97,7 @@ impl Merged {
     /// The format in which a changed tensor is given: its own where that can be written.
     fn format(from: Format) -> Format {
         match from.native() {
-            Format::Int4(_) | Format::Int8(_) => Format::Q8_0,
+            Format::Int4(_) | Format::Int8(_) | Format::Mxfp4 => Format::Q8_0,
             native => native,
         }
     }
