@@ -6,7 +6,7 @@
 // Blocks of eight warps for which a multiprocessor has registers (`resident_warps` in src/cuda/experts.rs): what a run
 // changes in its job is no constant, and takes some more of them.
 template <int F> struct RunsResident {
-    static constexpr int blocks = ARCH < 80 ? (F == F16 ? 1 : 2) : F == Q4 || F == Q4M || F == MX4 ? 3 : 2;
+    static constexpr int blocks = ARCH < 80 ? (F == F16 ? 1 : 2) : F == Q4 || F == Q4M ? 3 : 2;
 };
 
 // `p` is the job of all choices: rows of x and of the result are in their order, or x is gathered.

@@ -195,7 +195,7 @@ struct Product<'a> {
 fn resident_warps(about: &About, kind: Kind) -> usize {
     match (about.capability < 80, kind) {
         (true, Kind::F16) => 8,
-        (false, Kind::Q4 | Kind::Q4M | Kind::Mx4) => 24,
+        (false, Kind::Q4 | Kind::Q4M) => 24,
         _ => 16,
     }
 }
